@@ -1,0 +1,1 @@
+"""The retryspool command: look into a message spool, and work it."""

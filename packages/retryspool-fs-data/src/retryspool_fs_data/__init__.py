@@ -1,0 +1,1 @@
+"""RetrySpool's message payloads as plain files."""

@@ -1,0 +1,1 @@
+"""RetrySpool's message records as plain files."""
