@@ -1,0 +1,98 @@
+"""Imports go down the layer table of the architecture; its contracts are in pyproject.toml, under tool.importlinter."""
+
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import grimp
+import pytest
+
+ROOT = Path(__file__).parents[1]
+LINT = Path(sys.executable).with_name("lint-imports")
+SOURCES = sorted(ROOT.glob("packages/*/src/*"))
+OWN = [source.name for source in SOURCES]
+
+
+def lint(folder: Path) -> str:
+    """Lint the modules that lie directly in a folder, by this workspace's contracts; return the report."""
+    done = subprocess.run(
+        [LINT, "--config", ROOT / "pyproject.toml", "--no-cache", "--no-logo"],
+        cwd=folder,
+        env={"PYTHONPATH": str(folder), "PATH": "/usr/bin:/bin", "COLUMNS": "200"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=50,
+    )
+    return done.stdout + done.stderr
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    for source in SOURCES:
+        shutil.copytree(source, tmp_path / source.name, ignore=shutil.ignore_patterns("__pycache__"))
+    return tmp_path
+
+
+def test_no_import_goes_against_the_layer_table(copy: Path) -> None:
+    report = lint(copy)
+
+    assert re.search(r"Contracts: [1-9]\d* kept, 0 broken", report), report
+
+
+@pytest.mark.parametrize(
+    ("module", "forbidden", "contract"),
+    [
+        ("retryspool.errors", "retryspool.meta", "Inside retryspool, imports go down"),
+        ("retryspool.model", "retryspool.plugins", "Inside retryspool, imports go down"),
+        ("retryspool.meta", "retryspool.files", "Inside retryspool, imports go down"),
+        ("retryspool.plugins", "retryspool.spool", "Inside retryspool, imports go down"),
+        ("retryspool.plugins", "retryspool.memory", "Inside retryspool, imports go down"),
+        ("retryspool.memory", "retryspool.queue", "Inside retryspool, imports go down"),
+        ("retryspool.spool", "retryspool.queue", "Inside retryspool, imports go down"),
+        ("retryspool.newcomer", "retryspool.errors", "Inside retryspool, imports go down"),
+        ("retryspool.files", "retryspool.model", "The file layer knows nothing of messages"),
+        ("retryspool.queue", "retryspool.files", "Spool and queue know no backend"),
+        ("retryspool.spool", "retryspool.memory", "Spool and queue know no backend"),
+        ("retryspool.queue", "retryspool_fs_meta", "The core imports no sibling"),
+        ("retryspool_fs_meta", "retryspool_fs_data", "Siblings never import each other"),
+        ("retryspool_fs_data", "retryspool_cli", "Siblings never import each other"),
+        ("retryspool_cli", "retryspool_fs_meta", "Siblings never import each other"),
+    ],
+)
+def test_an_import_against_the_table_is_caught(module: str, forbidden: str, contract: str, copy: Path) -> None:
+    package = copy.joinpath(*module.split("."))
+    path = package / "__init__.py" if package.is_dir() else package.with_suffix(".py")
+    with path.open("a") as file:
+        file.write(f"\nimport {forbidden}\n")
+
+    report = lint(copy)
+
+    assert f"{contract} BROKEN" in report, report
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=OWN)
+def test_a_distribution_imports_only_what_it_declares(source: Path) -> None:
+    declared = tomllib.loads((source.parents[1] / "pyproject.toml").read_text())["project"]["dependencies"]
+    allowed = {re.split(r"[^A-Za-z0-9-]", line)[0].replace("-", "_") for line in declared} | {source.name}
+    if "retryspool_core" in allowed:
+        allowed.add("retryspool")
+
+    assert set() == imported_from_outside(source.name) - allowed
+
+
+def test_pluggy_is_known_to_the_plugin_layer_alone() -> None:
+    graph = grimp.build_graph("retryspool", include_external_packages=True)
+
+    importers = graph.find_modules_that_directly_import("pluggy")
+
+    assert {"retryspool.plugins"} == {".".join(importer.split(".")[:2]) for importer in importers}
+
+
+def imported_from_outside(name: str) -> set[str]:
+    graph = grimp.build_graph(name, include_external_packages=True)
+    top = {module.split(".")[0] for module in graph.modules}
+    return top - set(sys.stdlib_module_names)
