@@ -1,0 +1,28 @@
+"""Files that survive: what every backend that stores to local files needs.
+
+- `Durability`: when what is written reaches the disk, and what follows when it can't.
+- `Directory`: an open directory whose names can be synced; `make_directory`: one that survives.
+- `StripedLocks`: locks by key, between threads and between processes.
+- `Presence`, `sweep_temporary_files`: temporary files, told from those that dead processes left behind.
+"""
+
+from retryspool.files.directory import Directory, make_directory, network_file_system, unlink_if_there, write_all
+from retryspool.files.durability import Durability, SyncMode, disk_error, wrapping_disk_errors
+from retryspool.files.locks import StripedLocks
+from retryspool.files.presence import TEMPORARY_PREFIX, Presence, sweep_temporary_files
+
+__all__ = [
+    "TEMPORARY_PREFIX",
+    "Directory",
+    "Durability",
+    "Presence",
+    "StripedLocks",
+    "SyncMode",
+    "disk_error",
+    "make_directory",
+    "network_file_system",
+    "sweep_temporary_files",
+    "unlink_if_there",
+    "wrapping_disk_errors",
+    "write_all",
+]

@@ -1,0 +1,90 @@
+"""Directories whose names survive, and the few file operations that are easy to get wrong."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+__all__ = ["Directory", "make_directory", "network_file_system", "unlink_if_there", "write_all"]
+
+_NETWORK_TYPES = frozenset({"9p", "afs", "ceph", "cifs", "fuse.sshfs", "glusterfs", "lustre", "ncpfs", "nfs", "nfs4", "smb3"})
+
+
+class Directory:
+    """An open directory. Its `path` ends without a slash; `sync()` makes the names in it survive."""
+
+    __slots__ = ("_fd", "path")
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = str(path)
+        self._fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    def __repr__(self) -> str:
+        return f"Directory({self.path!r})"
+
+    def sync(self) -> None:
+        """Return when every create, rename and unlink in it until now survives a power cut."""
+        os.fsync(self._fd)
+
+    def close(self) -> None:
+        """Close it; may be called again."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+def make_directory(path: str | Path, mode: int = 0o755, *, sync: bool = True) -> None:
+    """Create a directory, and those above it, each of which survives a power cut when this returns.
+
+    :param sync: False leaves that to the system
+    """
+    path = Path(path)
+    missing: list[Path] = []
+    while not path.is_dir():
+        missing.append(path)
+        path = path.parent
+    for directory in reversed(missing):
+        with contextlib.suppress(FileExistsError):  # somebody else makes the same one; that it's a file fails below
+            directory.mkdir(mode)
+        if sync:
+            parent = Directory(directory.parent)
+            try:
+                parent.sync()
+            finally:
+                parent.close()
+
+
+def write_all(fd: int, data: bytes | memoryview) -> None:
+    """Write all of `data`: a short write, as on a disk that is filling up, is continued until it's an error."""
+    written = os.write(fd, data)
+    if written != len(data):
+        rest = memoryview(data)[written:]
+        while rest:
+            rest = rest[os.write(fd, rest) :]
+
+
+def unlink_if_there(path: str) -> bool:
+    """Remove a name; tell whether it was there."""
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def network_file_system(path: str | Path) -> str | None:
+    """Return the type of the network file system that `path` lies on, None on a local one or where it can't be told."""
+    try:
+        mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape")
+    except OSError:
+        return None
+    real = Path(path).resolve()
+    best, best_type = -1, ""
+    for line in mounts.splitlines():
+        fields, _, rest = line.partition(" - ")
+        mount_point = Path(fields.split(" ")[4].replace("\\040", " "))
+        depth = len(mount_point.parts)
+        if depth >= best and real.is_relative_to(mount_point):
+            best, best_type = depth, rest.split(" ")[0]
+    return best_type if best_type in _NETWORK_TYPES else None

@@ -1,0 +1,149 @@
+"""When what is written reaches the disk, and what follows when it can't.
+
+A failed fsync is final. The kernel reports it once and then drops the pages, so that a second fsync of the same file
+succeeds without anything on the disk (PostgreSQL's "fsyncgate", 2018). So the first failure ends all writing through this
+instance; a new one starts from what is really there.
+"""
+
+from __future__ import annotations
+
+import enum
+import errno
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from retryspool.errors import BackendError, BackendUnavailableError, InvalidOptionError, Outcome
+from retryspool.files.directory import Directory
+
+__all__ = ["Durability", "SyncMode", "disk_error", "wrapping_disk_errors"]
+
+_REFUSED = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.EFBIG}
+
+
+class SyncMode(enum.Enum):
+    """What a power cut may take. `kill -9` takes nothing in any mode."""
+
+    STANDARD = "standard"
+    """Nothing: content and names are synced before a call returns."""
+    HYBRID = "hybrid"
+    """The last moments: content is synced, names are within `sync_interval`. Nothing is torn."""
+    PERFORMANCE = "performance"
+    """What the system had not written yet, and what is torn is set aside: nothing is synced."""
+
+
+def disk_error(what: str, error: OSError, *, outcome: Outcome = "none") -> BackendError:
+    """Make the error to raise for a failed file operation, from `error`.
+
+    :param what: what was tried, as in "storing message 'a1'"
+    :param outcome: whether it may have happened all the same
+    """
+    reason = f"{error.strerror or error}" + (f" ({error.filename})" if error.filename else "")
+    if error.errno in _REFUSED:
+        return BackendUnavailableError(f"{what} failed: {reason}", outcome=outcome)
+    return BackendError(f"{what} failed: {reason}")
+
+
+@contextmanager
+def wrapping_disk_errors(what: str) -> Iterator[None]:
+    """Raise an `OSError` from inside as a `BackendError` that says what was tried."""
+    try:
+        yield
+    except OSError as error:
+        raise disk_error(what, error) from error
+
+
+class Durability:
+    """The syncs of one backend instance, by its mode.
+
+    :param sync_interval_s: how long names may wait in hybrid mode, in seconds
+    """
+
+    def __init__(self, mode: SyncMode, sync_interval_s: float = 1.0) -> None:
+        if not 0 < sync_interval_s <= 3600:  # noqa: PLR2004 -- an hour is more than anybody wants to lose
+            msg = f"sync_interval is {sync_interval_s}; it must be more than 0 and at most 3600 seconds"
+            raise InvalidOptionError(msg)
+        self.mode = mode
+        self.content = mode is not SyncMode.PERFORMANCE
+        """Whether content is synced."""
+        self.names = mode is SyncMode.STANDARD
+        """Whether names are synced before a call returns."""
+        self._interval_s = sync_interval_s
+        self._failure: OSError | None = None
+        self._dirty: set[Directory] = set()
+        self._dirty_lock = threading.Lock()
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def check(self) -> None:
+        """Do nothing while writing is possible.
+
+        :raises BackendUnavailableError: a sync has failed
+        """
+        if self._failure is not None:
+            msg = (
+                f"an earlier sync to the disk failed ({self._failure.strerror}), so nothing more is written; "
+                "look at the disk and the system's log, then open the spool anew"
+            )
+            raise BackendUnavailableError(msg, outcome="none") from self._failure
+
+    def sync_content(self, fd: int) -> None:
+        """Make a file's content survive, where the mode wants that.
+
+        :raises BackendUnavailableError: it failed, now and for good
+        """
+        if self.content:
+            try:
+                os.fsync(fd)
+            except OSError as error:
+                raise self._failed(error) from error
+
+    def sync_names(self, *directories: Directory) -> None:
+        """Make the names in directories survive, where the mode wants that: now, or within the interval.
+
+        :raises BackendUnavailableError: it failed, now and for good
+        """
+        if self.names:
+            try:
+                for directory in directories:
+                    directory.sync()
+            except OSError as error:
+                raise self._failed(error) from error
+        elif self.content:
+            self._sync_later(directories)
+
+    def _failed(self, error: OSError) -> BackendUnavailableError:
+        self._failure = error
+        return BackendUnavailableError(
+            f"a sync to the disk failed ({error.strerror}), so nothing more is written", outcome="unknown"
+        )
+
+    def _sync_later(self, directories: tuple[Directory, ...]) -> None:
+        with self._dirty_lock:
+            self._dirty.update(directories)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._sync_now_and_then, name="retryspool-sync", daemon=True)
+                self._thread.start()
+
+    def _sync_now_and_then(self) -> None:
+        while not self._stop.wait(self._interval_s):
+            self.flush()
+
+    def flush(self) -> None:
+        """Sync the names that are waiting. A failure shows at the next write."""
+        with self._dirty_lock:
+            dirty, self._dirty = self._dirty, set()
+        try:
+            for directory in dirty:
+                directory.sync()
+        except OSError as error:
+            self._failure = error
+
+    def close(self) -> None:
+        """Sync what is waiting, and end."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        self.flush()

@@ -1,0 +1,115 @@
+"""Locks by key, between the threads of a process and between processes, in one file that doesn't grow.
+
+A key belongs to one of a fixed number of stripes. A stripe is a `threading.Lock` and one byte of the lock file, held by an
+open file description lock (`F_OFD_SETLK`, fcntl(2)). The plain POSIX locks won't do: they belong to the process, so two
+instances in one process would convert each other's in place of waiting, and closing any descriptor of the file drops all.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import struct
+import threading
+import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+from retryspool.deadline import remaining
+from retryspool.errors import DeadlineExceededError
+
+__all__ = ["StripedLocks"]
+
+# struct flock: type, whence, start, length, pid; the pid must be 0 for these locks.
+_FLOCK = struct.Struct("hhqqi4x")
+_LONGEST_PAUSE_S = 0.05
+
+
+class StripedLocks:
+    """Locks by key. Not re-entrant; not to be used after a fork."""
+
+    def __init__(self, path: str, *, stripes: int = 1024, mode: int = 0o666) -> None:
+        self.stripes = stripes
+        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, mode)
+        self._locks = [threading.Lock() for _ in range(stripes)]
+        self._take = [_FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, stripe, 1, 0) for stripe in range(stripes)]
+        self._drop = [_FLOCK.pack(fcntl.F_UNLCK, os.SEEK_SET, stripe, 1, 0) for stripe in range(stripes)]
+
+    def stripe_of(self, key: str) -> int:
+        """Return the stripe of a key, the same in every process."""
+        return zlib.crc32(key.encode()) % self.stripes
+
+    def acquire(self, stripe: int) -> None:
+        """Wait for a stripe.
+
+        :raises DeadlineExceededError: the time allowed by `deadline()` is over
+        """
+        left = remaining()
+        lock = self._locks[stripe]
+        if not lock.acquire(timeout=-1 if left is None else left):
+            raise _late()
+        try:
+            if left is None:
+                fcntl.fcntl(self._fd, fcntl.F_OFD_SETLKW, self._take[stripe])
+            else:
+                self._acquire_in_time(stripe)
+        except BaseException:
+            lock.release()
+            raise
+
+    def _acquire_in_time(self, stripe: int) -> None:
+        pause = 0.0005
+        while not self._try_file(stripe):
+            left = remaining()
+            if not left:
+                raise _late()
+            threading.Event().wait(min(pause, left))
+            pause = min(2 * pause, _LONGEST_PAUSE_S)
+
+    def try_acquire(self, stripe: int) -> bool:
+        """Take a stripe if nobody holds it; tell whether."""
+        lock = self._locks[stripe]
+        if not lock.acquire(blocking=False):
+            return False
+        if self._try_file(stripe):
+            return True
+        lock.release()
+        return False
+
+    def _try_file(self, stripe: int) -> bool:
+        try:
+            fcntl.fcntl(self._fd, fcntl.F_OFD_SETLK, self._take[stripe])
+        except OSError as error:
+            if error.errno in {errno.EAGAIN, errno.EACCES}:
+                return False
+            raise
+        return True
+
+    def release(self, stripe: int) -> None:
+        """Give a stripe back."""
+        fcntl.fcntl(self._fd, fcntl.F_OFD_SETLK, self._drop[stripe])
+        self._locks[stripe].release()
+
+    @contextmanager
+    def holding(self, keys: Iterable[str]) -> Iterator[None]:
+        """Hold the stripes of all keys; taken in one order by everybody, so that nobody waits in a circle."""
+        taken: list[int] = []
+        try:
+            for stripe in sorted({self.stripe_of(key) for key in keys}):
+                self.acquire(stripe)
+                taken.append(stripe)
+            yield
+        finally:
+            for stripe in reversed(taken):
+                self.release(stripe)
+
+    def close(self) -> None:
+        """Close the file; may be called again."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+def _late() -> DeadlineExceededError:
+    return DeadlineExceededError("the deadline passed while waiting for a lock; nothing was changed")

@@ -1,0 +1,384 @@
+"""The interface of metadata backends: where the records of messages live.
+
+The abstract methods are the contract, and all that a backend must write; the others have defaults, correct on top of
+them, which a backend overrides for speed. `retryspool.records` has the rules by which each write changes a record.
+"""
+
+from __future__ import annotations
+
+import enum
+import heapq
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from types import TracebackType
+from typing import ClassVar, Protocol, Self, assert_never, runtime_checkable
+
+from retryspool import records
+from retryspool.deadline import check_deadline, remaining
+from retryspool.errors import InvalidOptionError, MessageNotFoundError, StateConflictError, StorageError
+from retryspool.model import Finding, MessageMetadata, State, utc_now
+
+__all__ = [
+    "Delete",
+    "ListOptions",
+    "ListResult",
+    "MetaBackend",
+    "MetaCapabilities",
+    "MetaFactory",
+    "Move",
+    "SortBy",
+    "StateCounter",
+    "Store",
+    "Update",
+    "Write",
+    "WriteResult",
+]
+
+_POLL_S = 0.2
+"""How long the default `wait_for_change` waits: nothing tells it of changes, so there may always be some."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetaCapabilities:
+    """What a metadata backend promises beyond the contract's core."""
+
+    processes: bool
+    """Several processes may open the same store."""
+    durable: bool
+    """What a call has done survives a power cut once it returns, unless the user chose a faster mode."""
+    server_clock: bool
+    """`claim` goes by the store's own clock; otherwise by this machine's."""
+
+
+class SortBy(enum.Enum):
+    """What a listing is sorted by; ties by id."""
+
+    CREATED = "created"
+    UPDATED = "updated"
+    PRIORITY = "priority"
+    ATTEMPTS = "attempts"
+    NEXT_RETRY = "next_retry"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListOptions:
+    """Which part of a state's messages to list, in which order.
+
+    :raises InvalidOptionError: `limit` or `offset` is below 0, or `since` has no time zone
+    """
+
+    limit: int = 100
+    """How many ids at the most; 0 only counts."""
+    offset: int = 0
+    sort_by: SortBy = SortBy.CREATED
+    descending: bool = False
+    since: datetime | None = None
+    """Only messages created or updated at this time or later."""
+
+    def __post_init__(self) -> None:
+        for name in ("limit", "offset"):
+            if getattr(self, name) < 0:
+                msg = f"{name} is {getattr(self, name)}; it must be at least 0"
+                raise InvalidOptionError(msg)
+        if self.since is not None and self.since.utcoffset() is None:
+            msg = "since has no time zone; use an aware datetime, such as datetime.now(UTC)"
+            raise InvalidOptionError(msg)
+
+
+@dataclass(frozen=True, slots=True)
+class ListResult:
+    """One page of a listing."""
+
+    message_ids: tuple[str, ...]
+    total: int
+    """How many messages match, on all pages."""
+    has_more: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """Create a record; fails as `store_meta` does."""
+
+    metadata: MessageMetadata
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """Replace a record; fails as `update_meta` does."""
+
+    metadata: MessageMetadata
+    if_version: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """Move a message; fails as `move_to_state` does."""
+
+    message_id: str
+    from_state: State
+    to_state: State
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    """Delete a record; fails as `delete_meta` does."""
+
+    message_id: str
+    if_version: int | None = None
+
+
+Write = Store | Update | Move | Delete
+"""One of a batch of writes for `apply`."""
+
+WriteResult = MessageMetadata | StorageError | None
+"""What became of one write: the record as stored, None for a deletion, or the error."""
+
+
+class MetaBackend(ABC):
+    """A store of records. Instances may be shared between threads.
+
+    Every method raises, beside what it lists: `InvalidMessageIdError` before any I/O, `BackendClosedError` after
+    `close()`, `DeadlineExceededError` when the time allowed is over, `BackendError` when the store fails. When a method
+    returns, its effect survives `kill -9` and a power cut; that of `claim` and `renew` need survive the kill only.
+    """
+
+    capabilities: ClassVar[MetaCapabilities]
+
+    @abstractmethod
+    def store_meta(self, message_id: str, metadata: MessageMetadata) -> MessageMetadata:
+        """Create a record, if and only if there's none of this id, in any state.
+
+        :returns: the record as stored: version 1, `updated` now, `created` now if it was unset
+        :raises MessageExistsError: there's one; it wasn't touched, and is durable
+        :raises InvalidMetadataError: the record can't be stored, or its id isn't `message_id`
+        """
+
+    @abstractmethod
+    def get_meta(self, message_id: str) -> MessageMetadata:
+        """Return a record.
+
+        :raises MessageNotFoundError: there's none in any state; never because it was on the move
+        :raises CorruptRecordError: there's one that doesn't parse
+        """
+
+    @abstractmethod
+    def update_meta(
+        self, message_id: str, metadata: MessageMetadata, *, if_version: int | None = None
+    ) -> MessageMetadata:
+        """Replace a record, its state included, in one step: no reader ever sees a mix, or two, or none.
+
+        :param if_version: only if the stored record has this version
+        :returns: the record as stored: its version raised by one, `updated` now, `created` kept if it was unset
+        :raises MessageNotFoundError: there's no such message; it isn't created
+        :raises StateConflictError: the stored record has another version
+        :raises InvalidMetadataError: the record can't be stored, or its id isn't `message_id`
+        """
+
+    @abstractmethod
+    def delete_meta(self, message_id: str, *, if_version: int | None = None) -> None:
+        """Delete a record.
+
+        :raises MessageNotFoundError: there's no such message
+        :raises StateConflictError: the stored record has another version
+        """
+
+    @abstractmethod
+    def list_messages(self, state: State, options: ListOptions = ListOptions()) -> ListResult:  # noqa: B008 -- frozen
+        """List the ids of a state's messages, sorted, a page at a time."""
+
+    @abstractmethod
+    def iter_messages(self, state: State, batch_size: int = 100) -> Iterator[MessageMetadata]:
+        """Yield the records of a state, in no particular order, in constant memory.
+
+        Each message that stays in the state meanwhile is yielded exactly once, whatever else is stored, moved or
+        deleted; one that comes or goes may be. A record that doesn't parse isn't yielded: `check()` reports it.
+
+        :param batch_size: how many records a backend may fetch ahead
+        """
+
+    @abstractmethod
+    def move_to_state(self, message_id: str, from_state: State, to_state: State) -> MessageMetadata:
+        """Move a message, if and only if it's in `from_state`.
+
+        Of any number of callers that race, in any number of processes, exactly one returns. With `from_state` the same as
+        `to_state` nothing is written; that it returns says the message is there, durably, in this state.
+
+        :returns: the record as stored, its `version` raised by one, without a lease
+        :raises MessageNotFoundError: there's no such message in any state
+        :raises StateConflictError: the message is in another state; its `found` says which
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of everything. May be called again; all other methods raise `BackendClosedError` from then on."""
+
+    # -- with defaults -------------------------------------------------------------------------------------------------
+
+    def claim(
+        self,
+        sources: Sequence[State],
+        *,
+        limit: int,
+        lease: timedelta,
+        owner: str,
+        exclude_routes: Collection[str] = (),
+    ) -> list[MessageMetadata]:
+        """Take up to `limit` due messages for one worker, which nobody else gets until the lease has expired.
+
+        First come `ACTIVE` messages whose lease has expired and that were claimed from one of `sources` (or from nowhere
+        known); then due ones (`next_retry` passed) from `sources` in their order, within each by priority, 1 before 5, then
+        the oldest due. All become `ACTIVE` with owner and lease, their `deliveries` raised.
+
+        :param exclude_routes: routes whose messages are passed over
+        :param owner: unique to each start of a worker: 1 to 128 printable ASCII characters
+        :returns: the records as stored, in order; as many as are due, up to `limit`; none at all only if none was
+        :raises InvalidOptionError: the limit is below 1, the lease isn't longer than 0, or the owner isn't one
+        """
+        check_claim(sources, limit=limit, lease=lease, owner=owner)
+        claimed: list[MessageMetadata] = []
+        lost_a_race = True
+        while lost_a_race and len(claimed) < limit:
+            lost_a_race = False
+            for candidate in self._claimable(sources, limit - len(claimed), frozenset(exclude_routes)):
+                record = records.claimed(candidate, owner=owner, lease=lease, now=utc_now())
+                try:
+                    claimed.append(self.update_meta(record.id, record, if_version=candidate.version))
+                except (StateConflictError, MessageNotFoundError):
+                    lost_a_race = True
+        return claimed
+
+    def _claimable(self, sources: Sequence[State], limit: int, excluded: frozenset[str]) -> list[MessageMetadata]:
+        now = utc_now()
+        found: list[MessageMetadata] = []
+        for state in (State.ACTIVE, *sources):
+            due = (
+                record
+                for record in self.iter_messages(state)
+                if records.is_claimable(record, now)
+                and record.route not in excluded
+                and (state is not State.ACTIVE or record.claimed_from in {None, *sources})
+            )
+            found += heapq.nsmallest(limit - len(found), due, key=lambda r: (r.priority, records.due_at(r), r.id))
+        return found
+
+    def renew(self, claims: Sequence[MessageMetadata], *, lease: timedelta) -> list[MessageMetadata | StorageError]:
+        """Extend the leases of claimed messages to `lease` from now.
+
+        :param claims: the records as `claim` or the last `renew` returned them
+        :returns: one result each: the record as stored, its version raised; `StateConflictError` or
+            `MessageNotFoundError` where the message isn't this worker's any more
+        """
+        records.validate_lease(lease)
+        results: list[MessageMetadata | StorageError] = []
+        for claim in claims:
+            try:
+                record = records.renewed(self.get_meta(claim.id), claim, lease=lease, now=utc_now())
+                results.append(self.update_meta(record.id, record, if_version=claim.version))
+            except StorageError as error:
+                results.append(error)
+        return results
+
+    def apply(self, writes: Sequence[Write]) -> list[WriteResult]:
+        """Carry out a batch of writes, each as its single method would, faster than one by one.
+
+        Each write stands for itself: one that fails doesn't stop the others, and a crash may leave some done. They take
+        effect in order where they name the same message.
+
+        :returns: one result each, in order; a failed one's `StorageError` is returned, not raised
+        """
+        results: list[WriteResult] = []
+        for write in writes:
+            try:
+                results.append(self._apply_one(write))
+            except StorageError as error:
+                results.append(error)
+        return results
+
+    def _apply_one(self, write: Write) -> MessageMetadata | None:
+        match write:
+            case Store(metadata):
+                return self.store_meta(metadata.id, metadata)
+            case Update(metadata, if_version):
+                return self.update_meta(metadata.id, metadata, if_version=if_version)
+            case Move(message_id, from_state, to_state):
+                return self.move_to_state(message_id, from_state, to_state)
+            case Delete(message_id, if_version):
+                self.delete_meta(message_id, if_version=if_version)
+                return None
+            case _:
+                assert_never(write)
+
+    def wait_for_change(self, timeout: float) -> bool:
+        """Wait until there may be new work, for `timeout` seconds at the most.
+
+        :returns: False if nothing has changed as far as the backend can tell; True is only ever a hint
+        """
+        check_deadline()
+        left = remaining()
+        threading.Event().wait(min(timeout, _POLL_S, _POLL_S if left is None else left))
+        return True
+
+    def check(self) -> Iterator[Finding]:
+        """Yield what endangers messages: settings of the store, and records that can't be read."""
+        yield from ()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def check_claim(sources: Sequence[State], *, limit: int, lease: timedelta, owner: str) -> None:
+    """Check the arguments of `claim`, for backends that have their own.
+
+    :raises InvalidOptionError: one of them is out of its range
+    """
+    if limit < 1:
+        msg = f"limit is {limit}; it must be at least 1"
+        raise InvalidOptionError(msg)
+    if State.ACTIVE in sources:
+        msg = "sources holds 'active': expired leases are always claimed, live ones never"
+        raise InvalidOptionError(msg)
+    records.validate_lease(lease)
+    records.validate_owner(owner)
+
+
+@runtime_checkable
+class StateCounter(Protocol):
+    """Optional: counts at a cost that doesn't grow with the queue."""
+
+    def get_state_count(self, state: State) -> int:
+        """Return how many messages are in the state."""
+        ...
+
+    def get_oldest_due(self, state: State) -> datetime | None:
+        """Return the earliest time at which a message of the state is due or was (`ACTIVE`: its lease expires), None without any."""
+        ...
+
+
+class MetaFactory(ABC):
+    """The settings of a metadata backend, and its maker. Subclasses are frozen dataclasses."""
+
+    name: ClassVar[str]
+    """What users look it up by, and the scheme of its URLs."""
+
+    @abstractmethod
+    def create(self) -> MetaBackend:
+        """Open the store, and make it if it isn't there.
+
+        :raises BackendError: it can't be opened
+        """
+
+    @classmethod
+    @abstractmethod
+    def from_url(cls, url: str) -> Self:
+        """Take the settings from a URL.
+
+        :raises InvalidUrlError: it doesn't parse, or has a setting that there isn't
+        """

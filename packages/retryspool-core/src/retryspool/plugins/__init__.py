@@ -1,0 +1,31 @@
+"""Plugins: backends and middleware that are found by name once they are installed.
+
+A distribution offers them through the entry-point group `retryspool`: an entry point names a module with hook
+implementations, those of `retryspool.plugins.hookspecs`. RetrySpool's own backends use nothing else.
+"""
+
+from retryspool.plugins.hookspecs import hookimpl
+from retryspool.plugins.registry import (
+    FailedPlugin,
+    PluginInfo,
+    Registry,
+    get_data_factory,
+    get_meta_factory,
+    get_middleware,
+    open_data,
+    open_meta,
+    registry,
+)
+
+__all__ = [
+    "FailedPlugin",
+    "PluginInfo",
+    "Registry",
+    "get_data_factory",
+    "get_meta_factory",
+    "get_middleware",
+    "hookimpl",
+    "open_data",
+    "open_meta",
+    "registry",
+]

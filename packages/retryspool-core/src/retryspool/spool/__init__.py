@@ -1,0 +1,20 @@
+"""The spool: one metadata and one data backend as one store of messages.
+
+What a crash may leave between the two is decided by the order of their writes: a payload is written before its record and
+deleted after it, so there's never a record without its payload, and a payload without a record is swept by `reconcile()`.
+"""
+
+from retryspool.spool.enqueue import EnqueueTransaction
+from retryspool.spool.reconcile import DEFAULT_GRACE, Discrepancy, DiscrepancyKind
+from retryspool.spool.spool import Spool
+from retryspool.spool.writer import ENCODING_HEADER, PayloadWriter
+
+__all__ = [
+    "DEFAULT_GRACE",
+    "ENCODING_HEADER",
+    "Discrepancy",
+    "DiscrepancyKind",
+    "EnqueueTransaction",
+    "PayloadWriter",
+    "Spool",
+]

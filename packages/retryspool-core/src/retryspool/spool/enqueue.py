@@ -1,0 +1,205 @@
+"""How a message gets into the two backends, whatever happens meanwhile.
+
+The payload comes first, then the record. What is found under an id that a user chose (an id made just now is free):
+
+- a record: the message is there, nothing is touched;
+- a payload without a record: either another enqueue is between its two writes, and its record appears in a moment; or one
+  was cut off there by a crash, and nobody was promised anything: the orphan goes.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from types import TracebackType
+from typing import Self
+
+from retryspool.data import DataBackend
+from retryspool.errors import (
+    BackendUnavailableError,
+    DataExistsError,
+    DataNotFoundError,
+    MessageExistsError,
+    MessageNotFoundError,
+    StateConflictError,
+    StorageError,
+)
+from retryspool.meta import MetaBackend
+from retryspool.middleware import Middleware
+from retryspool.model import MessageMetadata, State
+from retryspool.records import validate_metadata
+from retryspool.spool.writer import ENCODING_HEADER, PayloadWriter
+
+__all__ = ["EnqueueTransaction", "Enqueuer"]
+
+_log = logging.getLogger(__name__)
+
+_RECORD_FOLLOWS_S = 0.5
+"""How long a payload without a record may belong to another process that is about to write its record, in seconds."""
+
+_WINDOWS = 64
+
+
+class Enqueuer:
+    """The enqueuing half of a spool."""
+
+    def __init__(self, meta: MetaBackend, data: DataBackend, middleware: Sequence[Middleware]) -> None:
+        self.meta = meta
+        self.data = data
+        self.middleware = middleware
+        # One of these is held between an enqueue's two writes, so that nobody here takes its payload for an orphan.
+        self._windows = [threading.Lock() for _ in range(_WINDOWS)]
+
+    def begin(self, record: MessageMetadata, *, is_new: bool) -> EnqueueTransaction:
+        """Make sure that the id is free, and open its payload."""
+        validate_metadata(record)
+        if not is_new:
+            self.refuse_existing(record.id)
+            self._remove_orphan(record.id)
+        return EnqueueTransaction(self, record)
+
+    @contextmanager
+    def window(self, message_id: str) -> Iterator[None]:
+        """Hold off those who would take this id's payload for an orphan."""
+        with self._windows[zlib.crc32(message_id.encode()) % _WINDOWS]:
+            yield
+
+    def refuse_existing(self, message_id: str) -> None:
+        """Do nothing if there's no record of this id.
+
+        :raises MessageExistsError: there's one, and it's durable: its writer may not have returned yet, so what was seen is
+            asked for once more in the way that only returns when it is
+        """
+        try:
+            state = self.meta.get_meta(message_id).state
+            self.meta.move_to_state(message_id, state, state)
+        except MessageNotFoundError:
+            return
+        except StateConflictError:  # it moves, so it's there
+            pass
+        raise MessageExistsError(message_id)
+
+    def wait_for_record(self, message_id: str) -> None:
+        """Give another enqueue the time to write its record.
+
+        :raises MessageExistsError: it did
+        """
+        pause = 0.01
+        waited = 0.0
+        while waited < _RECORD_FOLLOWS_S:
+            self.refuse_existing(message_id)
+            threading.Event().wait(pause)
+            waited += pause
+            pause *= 2
+        self.refuse_existing(message_id)
+
+    def _remove_orphan(self, message_id: str) -> None:
+        if not self._has_payload(message_id):
+            return
+        with self.window(message_id):
+            self.wait_for_record(message_id)
+            _log.warning("message %s: a payload without a record was left by an enqueue that was cut off", message_id)
+            self.data.delete_data(message_id)
+
+    def _has_payload(self, message_id: str) -> bool:
+        try:
+            self.data.get_data_reader(message_id).close()
+        except DataNotFoundError:
+            return False
+        return True
+
+    def clean_up(self, message_id: str, error: BaseException) -> None:
+        """Remove a payload whose record was refused, unless the record may be there: then it's its payload."""
+        if isinstance(error, BackendUnavailableError) and error.outcome == "none":
+            try:
+                self.data.delete_data(message_id)
+            except StorageError as second:
+                _log.warning("message %s: its payload is left for reconcile() to sweep: %s", message_id, second)
+
+
+class EnqueueTransaction:
+    """A message on its way in. Nothing of it is visible before `commit()`; an exception in its `with` block aborts.
+
+    The payload is written to `payload`; `record` may be replaced, its id excepted, until the commit.
+    """
+
+    def __init__(self, enqueuer: Enqueuer, record: MessageMetadata) -> None:
+        self._enqueuer = enqueuer
+        self.record = record
+        self.payload = PayloadWriter(
+            record.id, enqueuer.data.get_data_writer(record.id, if_absent=True), enqueuer.middleware
+        )
+        self._stored: MessageMetadata | None = None
+
+    @property
+    def message_id(self) -> str:
+        """The message's id."""
+        return self.record.id
+
+    @property
+    def stored(self) -> MessageMetadata:
+        """The record as it was stored.
+
+        :raises ValueError: it wasn't committed
+        """
+        if self._stored is None:
+            msg = f"message {self.message_id!r} was not committed"
+            raise ValueError(msg)
+        return self._stored
+
+    def commit(self) -> MessageMetadata:
+        """Store the message: when this returns, it's safe.
+
+        :returns: the record as stored, with the payload's size
+        :raises MessageExistsError: another enqueue of the same id came first
+        :raises ValueError: it was committed or aborted before
+        """
+        if self.payload.closed:
+            msg = f"message {self.message_id!r} was committed or aborted already"
+            raise ValueError(msg)
+        record = replace(self.record, headers=self._headers())
+        try:
+            validate_metadata(record)
+        except BaseException:
+            self.abort()
+            raise
+        with self._enqueuer.window(self.message_id):
+            self._close_payload()
+            try:
+                self._stored = self._enqueuer.meta.store_meta(record.id, replace(record, size=self.payload.size))
+            except BaseException as error:
+                self._enqueuer.clean_up(record.id, error)
+                raise
+        return self._stored
+
+    def _close_payload(self) -> None:
+        try:
+            self.payload.close()
+        except DataExistsError:
+            self._enqueuer.wait_for_record(self.message_id)
+            raise
+
+    def _headers(self) -> Mapping[str, str]:
+        if not self._enqueuer.middleware:
+            return self.record.headers
+        names = ",".join(stage.name for stage in self._enqueuer.middleware)
+        return {**self.record.headers, ENCODING_HEADER: names}
+
+    def abort(self) -> None:
+        """Throw the message away. Does nothing after `commit()`."""
+        self.payload.abort()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if kind is not None:
+            self.abort()
+        elif not self.payload.closed:
+            self.commit()

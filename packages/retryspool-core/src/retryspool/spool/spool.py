@@ -1,0 +1,206 @@
+"""The spool itself."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Self
+from urllib.parse import quote
+
+from retryspool.data import DataBackend, Payload, copy_payload
+from retryspool.errors import InvalidOptionError, StorageError
+from retryspool.meta import Delete, MetaBackend, Store, Write, WriteResult
+from retryspool.middleware import Middleware
+from retryspool.model import Finding, MessageMetadata
+from retryspool.plugins import open_data, open_meta
+from retryspool.records import validate_metadata
+from retryspool.spool.enqueue import Enqueuer, EnqueueTransaction
+from retryspool.spool.reconcile import DEFAULT_GRACE, Discrepancy, reconcile
+from retryspool.spool.writer import decoding
+
+__all__ = ["Spool"]
+
+_log = logging.getLogger(__name__)
+
+
+class Spool:
+    """One metadata and one data backend as one store of messages. Safe to share between threads.
+
+    It owns both backends: `close()` closes them. What concerns records alone is asked of `meta`.
+
+    :param middleware: what payloads go through; the first gets the user's bytes
+    """
+
+    def __init__(self, meta: MetaBackend, data: DataBackend, *, middleware: Sequence[Middleware] = ()) -> None:
+        self.meta = meta
+        self.data = data
+        self._middleware = {stage.name: stage for stage in middleware}
+        if len(self._middleware) != len(middleware):
+            msg = f"the names of middleware must differ: {', '.join(stage.name for stage in middleware)}"
+            raise InvalidOptionError(msg)
+        self._enqueuer = Enqueuer(meta, data, tuple(middleware))
+
+    @classmethod
+    def open(
+        cls,
+        path: str | Path | None = None,
+        *,
+        meta: str | None = None,
+        data: str | None = None,
+        middleware: Sequence[Middleware] = (),
+    ) -> Self:
+        """Open a spool: a folder, or two backends by URL.
+
+        :param path: a folder, made if it isn't there; records go to `meta/` in it and payloads to `data/`
+        :param meta: the metadata backend's URL, such as `redis://localhost/0`
+        :param data: the data backend's URL, such as `s3://bucket/outbox`
+        :raises InvalidOptionError: neither a folder nor two URLs were given
+        :raises PluginError: there's no such backend; the message says what to install
+        """
+        if path is not None and (meta is not None or data is not None):
+            msg = "a spool is opened by a folder or by two URLs (meta=…, data=…), not by both"
+            raise InvalidOptionError(msg)
+        if path is not None:
+            folder = quote(str(path))
+            meta, data = f"fs:{folder}/meta", f"fs:{folder}/data"
+        if meta is None or data is None:
+            msg = 'a spool is opened by a folder, such as "./spool", or by two URLs (meta=…, data=…)'
+            raise InvalidOptionError(msg)
+        records = open_meta(meta)
+        try:
+            return cls(records, open_data(data), middleware=middleware)
+        except BaseException:
+            records.close()
+            raise
+
+    # -- in ------------------------------------------------------------------------------------------------------------
+
+    def enqueue(self, record: MessageMetadata, payload: Payload, *, is_new: bool = False) -> MessageMetadata:
+        """Store a message: when this returns, it's safe.
+
+        :param is_new: the id was made just now, so that nobody can have used it
+        :returns: the record as stored, with the payload's size
+        :raises MessageExistsError: there's a message of this id; it wasn't touched, and is safe
+        """
+        with self.begin(record, is_new=is_new) as transaction:
+            copy_payload(payload, transaction.payload)
+        return transaction.stored
+
+    def begin(self, record: MessageMetadata, *, is_new: bool = False) -> EnqueueTransaction:
+        """Begin to store a message whose payload is written piece by piece.
+
+        :param is_new: the id was made just now, so that nobody can have used it
+        :raises MessageExistsError: there's a message of this id; one that comes meanwhile shows at the commit
+        """
+        return self._enqueuer.begin(record, is_new=is_new)
+
+    def enqueue_many(
+        self, messages: Iterable[tuple[MessageMetadata, Payload]], *, is_new: bool = False
+    ) -> list[MessageMetadata | StorageError]:
+        """Store several messages, faster than one by one.
+
+        :param is_new: the ids were made just now, so that nobody can have used them
+        :returns: one result each, in order; a failed one's `StorageError` is returned, not raised
+        """
+        batch = list(messages)
+        for record, _ in batch:
+            validate_metadata(record)
+        if self._middleware or not is_new:
+            return [self._try_enqueue(record, payload, is_new=is_new) for record, payload in batch]
+        sizes = self.data.store_many([(record.id, payload) for record, payload in batch], if_absent=True)
+        results: list[MessageMetadata | StorageError] = []
+        stores: list[Store] = []
+        for (record, _), size in zip(batch, sizes, strict=True):
+            if isinstance(size, int):
+                stores.append(Store(replace(record, size=size)))
+        outcomes = iter(self.meta.apply(stores))
+        for (record, _), size in zip(batch, sizes, strict=True):
+            outcome = next(outcomes) if isinstance(size, int) else size
+            if isinstance(outcome, StorageError):
+                self._enqueuer.clean_up(record.id, outcome)
+            if outcome is not None:  # only a deletion's is
+                results.append(outcome)
+        return results
+
+    def _try_enqueue(
+        self, record: MessageMetadata, payload: Payload, *, is_new: bool
+    ) -> MessageMetadata | StorageError:
+        try:
+            return self.enqueue(record, payload, is_new=is_new)
+        except StorageError as error:
+            return error
+
+    # -- out -----------------------------------------------------------------------------------------------------------
+
+    def get(self, message_id: str) -> MessageMetadata:
+        """Return a message's record.
+
+        :raises MessageNotFoundError: there's none
+        """
+        return self.meta.get_meta(message_id)
+
+    def open_payload(self, record: MessageMetadata) -> BinaryIO:
+        """Return a readable binary file of a message's payload, as it was handed in.
+
+        :raises DataNotFoundError: it's gone
+        :raises BackendError: it's encoded with middleware that this spool wasn't opened with
+        """
+        return decoding(record, self.data.get_data_reader(record.id), self._middleware)
+
+    def apply(self, writes: Sequence[Write]) -> list[WriteResult]:
+        """Carry out a batch of writes to records, as `MetaBackend.apply` does; deleted messages' payloads go too."""
+        results = self.meta.apply(writes)
+        gone = [
+            write.message_id
+            for write, result in zip(writes, results, strict=True)
+            if isinstance(write, Delete) and result is None
+        ]
+        if gone:
+            for message_id, error in zip(gone, self.data.delete_many(gone), strict=True):
+                if error is not None:
+                    _log.warning("message %s: its payload is left for reconcile() to sweep: %s", message_id, error)
+        return results
+
+    def delete(self, message_id: str, *, if_version: int | None = None) -> None:
+        """Delete a message: its record, then its payload.
+
+        :raises MessageNotFoundError: there's no such message
+        :raises StateConflictError: its record has another version
+        """
+        (result,) = self.apply([Delete(message_id, if_version)])
+        if isinstance(result, StorageError):
+            raise result
+
+    # -- care ----------------------------------------------------------------------------------------------------------
+
+    def reconcile(self, *, grace: timedelta = DEFAULT_GRACE, dry_run: bool = False) -> Iterator[Discrepancy]:
+        """Find what doesn't fit together between records and payloads, and sweep orphan payloads on the way.
+
+        :param grace: how old an orphan must be: longer than the longest enqueue
+        :param dry_run: only report
+        """
+        return reconcile(self.meta, self.data, grace=grace, dry_run=dry_run)
+
+    def check(self) -> Iterator[Finding]:
+        """Yield what endangers messages, in both backends."""
+        yield from self.meta.check()
+        yield from self.data.check()
+
+    def close(self) -> None:
+        """Close both backends. May be called again."""
+        try:
+            self.meta.close()
+        finally:
+            self.data.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,0 +1,105 @@
+"""A payload on its way into the spool, and out again, through the middleware."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, BinaryIO, Self
+
+from retryspool.data import DataWriter
+from retryspool.errors import BackendError
+from retryspool.middleware import Middleware
+from retryspool.model import MessageMetadata
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
+__all__ = ["ENCODING_HEADER", "PayloadWriter", "decoding"]
+
+ENCODING_HEADER = "x-retryspool-encoding"
+"""The header that names the middleware a payload went through, in order, separated by commas."""
+
+
+class PayloadWriter(io.BufferedIOBase, BinaryIO):
+    """A writable binary file: what is written goes through the middleware into the data backend.
+
+    Nothing is visible before `close()`, which fails if anything on the way does.
+    """
+
+    def __init__(self, message_id: str, sink: DataWriter, middleware: Sequence[Middleware]) -> None:
+        self._sink = sink
+        self._size = 0
+        self._stages: list[BinaryIO] = [sink]  # from the backend outwards
+        for stage in reversed(middleware):
+            self._stages.append(stage.encode(message_id, self._stages[-1]))
+
+    @property
+    def size(self) -> int:
+        """The bytes written so far, as they came in."""
+        return self._size
+
+    def writable(self) -> bool:
+        """It is."""
+        return True
+
+    def write(self, data: ReadableBuffer, /) -> int:
+        """Write all of `data`."""
+        if self.closed:
+            msg = "write to a payload that is closed"
+            raise ValueError(msg)
+        with memoryview(data) as view:
+            length = view.nbytes
+        self._stages[-1].write(data)
+        self._size += length
+        return length
+
+    def close(self) -> None:
+        """Finish the payload: when this returns, it's stored."""
+        if self.closed:
+            return
+        try:
+            for stage in reversed(self._stages):
+                stage.close()
+        except BaseException:
+            self._sink.abort()
+            raise
+        finally:
+            super().close()
+
+    def abort(self) -> None:
+        """Throw away what was written. Does nothing after `close()`."""
+        if not self.closed:
+            self._sink.abort()
+            super().close()
+
+    def __del__(self) -> None:
+        """Abort: what io's own classes do here is `close()`, which would make half a payload visible."""
+        if "_sink" in self.__dict__:
+            self.abort()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self.abort()
+
+
+def decoding(record: MessageMetadata, source: BinaryIO, middleware: Mapping[str, Middleware]) -> BinaryIO:
+    """Return a reader of a payload as it was handed in, `source` being what is stored.
+
+    :raises BackendError: it went through middleware that isn't there
+    """
+    names = [name for name in record.headers.get(ENCODING_HEADER, "").split(",") if name]
+    for name in reversed(names):
+        if name not in middleware:
+            source.close()
+            msg = f"the payload of message {record.id!r} is encoded with {name!r}; open the spool with that middleware"
+            raise BackendError(msg)
+        source = middleware[name].decode(record.id, source)
+    return source
