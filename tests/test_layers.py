@@ -93,6 +93,6 @@ def test_pluggy_is_known_to_the_plugin_layer_alone() -> None:
 
 
 def imported_from_outside(name: str) -> set[str]:
-    graph = grimp.build_graph(name, include_external_packages=True)
+    graph = grimp.build_graph(name, include_external_packages=True, exclude_type_checking_imports=True)
     top = {module.split(".")[0] for module in graph.modules}
     return top - set(sys.stdlib_module_names)
