@@ -14,6 +14,7 @@ from retryspool.ids import validate_message_id
 from retryspool.model import ZERO_TIME, MessageMetadata, State
 
 __all__ = [
+    "check_version",
     "claimed",
     "created",
     "due_at",
@@ -29,29 +30,43 @@ __all__ = [
 
 _MAX_INT = 2**63 - 1
 _MAX_OWNER = 128
+_MAX_LEASE = timedelta(days=365)
 
 
-def validate_metadata(metadata: MessageMetadata) -> MessageMetadata:
-    """Return `metadata` if every backend can store it.
+def validate_metadata(metadata: MessageMetadata, message_id: str | None = None) -> MessageMetadata:
+    """Return `metadata` if every backend can store it. Backends call it first, before `created` and `updated`.
 
-    :raises InvalidMessageIdError: its id isn't one
-    :raises InvalidMetadataError: a number below 0 or above 63 bits, a naive time, or text that isn't storable
+    :param message_id: the id that it is stored under, if that was passed apart
+    :raises InvalidMessageIdError: its id isn't one, or `message_id` isn't
+    :raises InvalidMetadataError: a number below 0 or above 63 bits, a naive time, text that isn't storable, or another
+        id
     """
-    validate_message_id(metadata.id)
+    validate_message_id(metadata.id if message_id is None else message_id)
+    if message_id is not None and metadata.id != message_id:
+        msg = f"message {message_id!r}: the record is that of {metadata.id!r:.60}"
+        raise InvalidMetadataError(msg)
     for name in ("attempts", "max_attempts", "size", "priority", "version", "deliveries"):
-        number: int = getattr(metadata, name)
-        if not 0 <= number <= _MAX_INT:
-            msg = f"message {metadata.id!r}: {name} is {number}; it must be between 0 and {_MAX_INT}"
+        number: object = getattr(metadata, name)
+        if not (isinstance(number, int) and 0 <= number <= _MAX_INT):
+            msg = f"message {metadata.id!r}: {name} is {number!r}; it must be an integer between 0 and {_MAX_INT}"
             raise InvalidMetadataError(msg)
     for name in ("next_retry", "created", "updated", "lease_expires"):
-        time: datetime = getattr(metadata, name)
-        if time.utcoffset() is None:
-            msg = f"message {metadata.id!r}: {name} has no time zone; use an aware datetime, such as datetime.now(UTC)"
-            raise InvalidMetadataError(msg)
+        _validate_time(metadata.id, name, getattr(metadata, name))
     for name in ("last_error", "retry_policy_name", "lease_owner", "route"):
         _validate_text(metadata.id, name, getattr(metadata, name))
     _validate_headers(metadata.id, metadata.headers)
     return metadata
+
+
+def _validate_time(message_id: str, name: str, time: datetime) -> None:
+    if time.utcoffset() is None:
+        msg = f"message {message_id!r}: {name} has no time zone; use an aware datetime, such as datetime.now(UTC)"
+        raise InvalidMetadataError(msg)
+    try:
+        time.astimezone(UTC)
+    except OverflowError:  # the first hours of year 1 east of Greenwich, the last of 9999 west of it
+        msg = f"message {message_id!r}: {name} is {time}; in UTC that is outside the years 1 to 9999"
+        raise InvalidMetadataError(msg) from None
 
 
 def _validate_headers(message_id: str, headers: Mapping[str, str]) -> None:
@@ -86,24 +101,24 @@ def validate_owner(owner: str) -> str:
 
 
 def validate_lease(lease: timedelta) -> timedelta:
-    """Return `lease` if it is longer than nothing.
+    """Return `lease` if it is longer than nothing, and not longer than a year.
 
     :raises InvalidOptionError: it isn't
     """
-    if lease <= timedelta(0):
-        msg = f"lease is {lease}; it must be longer than 0"
+    if not timedelta(0) < lease <= _MAX_LEASE:
+        msg = f"lease is {lease}; it must be longer than 0 and at most {_MAX_LEASE.days} days"
         raise InvalidOptionError(msg)
     return lease
 
 
 def created(metadata: MessageMetadata, now: datetime) -> MessageMetadata:
     """Return the record as `store_meta` stores it."""
-    validate_metadata(metadata)
     return replace(
         metadata,
         created=now if metadata.created == ZERO_TIME else metadata.created.astimezone(UTC),
         updated=now,
         next_retry=metadata.next_retry.astimezone(UTC),
+        lease_expires=metadata.lease_expires.astimezone(UTC),
         version=1,
     )
 
@@ -121,6 +136,7 @@ def updated(
         created=stored.created if metadata.created == ZERO_TIME else metadata.created.astimezone(UTC),
         updated=now,
         next_retry=metadata.next_retry.astimezone(UTC),
+        lease_expires=metadata.lease_expires.astimezone(UTC),
         version=stored.version + 1,
     )
 
@@ -182,9 +198,7 @@ def claimed(record: MessageMetadata, *, owner: str, lease: timedelta, now: datet
     )
 
 
-def renewed(
-    stored: MessageMetadata, claim: MessageMetadata, *, lease: timedelta, now: datetime
-) -> MessageMetadata:
+def renewed(stored: MessageMetadata, claim: MessageMetadata, *, lease: timedelta, now: datetime) -> MessageMetadata:
     """Return the record as `renew` stores it.
 
     :raises StateConflictError: the stored record isn't the one that was claimed any more
