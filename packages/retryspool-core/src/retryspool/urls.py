@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from retryspool.errors import InvalidUrlError
 
 __all__ = ["BackendUrl", "parse_url", "redact", "scheme_of"]
+
+_CREDENTIALS = re.compile(r"\A([^:/]*://[^:@/?#\[]*):.*@", re.DOTALL)
+_SECRET_SETTING = re.compile(r"(\b[\w-]*(?:passw|secret|token|key|signature)[\w-]*=)[^&#\s]*", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +27,9 @@ class BackendUrl:
     settings: Mapping[str, object]
 
     def __repr__(self) -> str:
-        return f"BackendUrl(host={self.host!r}, port={self.port!r}, path={self.path!r}, settings={self.settings!r})"
+        """Without the user, the password, and the settings' values, among which there may be another."""
+        names = sorted(self.settings)
+        return f"BackendUrl(host={self.host!r}, port={self.port!r}, path={self.path!r}, settings={names})"
 
 
 def scheme_of(url: str) -> str:
@@ -41,8 +47,8 @@ def scheme_of(url: str) -> str:
 def parse_url(url: str, settings: Mapping[str, Callable[[str], object]]) -> BackendUrl:
     """Take a URL apart.
 
-    :param settings: the settings that its query may have, each with the function that converts the text; a `ValueError` of
-        that becomes the text of the error
+    :param settings: the settings that its query may have, each with the function that converts the text; a `ValueError`
+        of that becomes the text of the error
     :raises InvalidUrlError: it doesn't parse, has a setting that isn't among them, one twice, or one of a wrong value
     """
     scheme_of(url)
@@ -51,8 +57,8 @@ def parse_url(url: str, settings: Mapping[str, Callable[[str], object]]) -> Back
         parts = urlsplit(url)
         port = parts.port
         query = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
-    except ValueError as error:
-        msg = f"{shown!r} doesn't parse: {error}"
+    except ValueError:  # its text may hold what follows a colon: a part of a password
+        msg = f"{shown!r} doesn't parse: it is scheme://user:password@host:port/path?setting=value, each part escaped"
         raise InvalidUrlError(msg) from None
     converted: dict[str, object] = {}
     for key, text in query:
@@ -65,7 +71,7 @@ def parse_url(url: str, settings: Mapping[str, Callable[[str], object]]) -> Back
         try:
             converted[key] = settings[key](text)
         except ValueError as error:
-            msg = f"{shown!r}: {key}={text!r} isn't right: {error}"
+            msg = f"{shown!r}: the setting {key!r} isn't right: {error}"
             raise InvalidUrlError(msg) from None
     return BackendUrl(
         host=parts.hostname or "",
@@ -78,14 +84,8 @@ def parse_url(url: str, settings: Mapping[str, Callable[[str], object]]) -> Back
 
 
 def redact(url: str) -> str:
-    """Return the URL as it may be shown: without a password."""
-    try:
-        parts = urlsplit(url)
-        password = parts.password
-    except ValueError:
-        return "<a URL that doesn't parse>"
-    if password is None:
-        return url
-    credentials, _, address = parts.netloc.rpartition("@")
-    user = credentials.partition(":")[0]
-    return urlunsplit(parts._replace(netloc=f"{user}:***@{address}"))
+    """Return the URL as it may be shown: without a password, be it before the host or among the settings.
+
+    By its text, since it is shown when it doesn't parse too: a password with a slash in it makes it so.
+    """
+    return _SECRET_SETTING.sub(r"\1***", _CREDENTIALS.sub(r"\1:***@", url))
