@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import EntryPoint, entry_points
@@ -69,9 +69,16 @@ class PluginInfo(Generic[Plugin]):
     distribution: str
 
 
+def _offer(plugin: object, kind: type[Plugin], distribution: str) -> PluginInfo[Plugin]:
+    if not (isinstance(plugin, type) and issubclass(plugin, kind) and isinstance(getattr(plugin, "name", None), str)):
+        msg = f"{plugin!r} is not a subclass of {kind.__name__} with a name"
+        raise TypeError(msg)
+    return PluginInfo(plugin.name, plugin, distribution)
+
+
 @dataclass(frozen=True, slots=True)
 class FailedPlugin:
-    """An entry point whose module failed to import."""
+    """An entry point that can't be used: its module doesn't import, or what it offers is nothing of the kind."""
 
     entry_point: str
     distribution: str
@@ -100,9 +107,11 @@ class _Kind(Generic[Plugin]):
             msg = f"{self._kind} {name!r} is offered by both {who}; uninstall one, or choose with {PLUGINS_VARIABLE}"
             raise DuplicatePluginError(msg)
         package = _OURS[self._kind].get(name)
-        # A distribution that is there but broken is the likely culprit: to install it again would not help.
-        broken = [plugin for plugin in self._failed if plugin.distribution == package] or self._failed
         text = f"there is no {self._kind} {name!r}; installed: {', '.join(sorted(self._by_name)) or 'none'}"
+        if PLUGINS_VARIABLE in os.environ:
+            text += f" ({PLUGINS_VARIABLE} keeps others from loading)"
+        # A distribution that is there but broken is the likely culprit: to install it again would not help.
+        broken = [plugin for plugin in self._failed if package in {None, plugin.distribution}]
         if broken:
             which = "; ".join(f"{plugin.distribution}: {plugin.error!r}" for plugin in broken)
             msg = f"{text}. Failed to load: {which}"
@@ -146,18 +155,21 @@ class Registry:
             except Exception as error:  # noqa: BLE001 -- a plugin may fail in any way; it breaks nothing but itself
                 failed.append(FailedPlugin(entry_point.name, distribution, error))
 
-        def offers(hook: str) -> Iterator[tuple[type, str]]:
+        def offers(hook: str, kind: type[Plugin]) -> list[PluginInfo[Plugin]]:
+            found: list[PluginInfo[Plugin]] = []
             for implementation in getattr(manager.hook, hook).get_hookimpls():
                 entry_point, distribution = entries[implementation.plugin_name]
                 try:
-                    yield from [(plugin, distribution) for plugin in implementation.function()]
+                    found += [_offer(plugin, kind, distribution) for plugin in implementation.function()]
                 except Exception as error:  # noqa: BLE001 -- as above
                     failed.append(FailedPlugin(entry_point.name, distribution, error))
+            return found
 
+        # mypy takes no abstract class for a type, though none is made here (python/mypy#4717).
         return _Installed(
-            meta=_Kind("meta", [PluginInfo(p.name, p, d) for p, d in offers("retryspool_meta_factories")], failed),
-            data=_Kind("data", [PluginInfo(p.name, p, d) for p, d in offers("retryspool_data_factories")], failed),
-            middleware=_Kind("middleware", [PluginInfo(p.name, p, d) for p, d in offers("retryspool_middlewares")], failed),
+            meta=_Kind("meta", offers("retryspool_meta_factories", MetaFactory), failed),  # type: ignore[type-abstract]
+            data=_Kind("data", offers("retryspool_data_factories", DataFactory), failed),  # type: ignore[type-abstract]
+            middleware=_Kind("middleware", offers("retryspool_middlewares", Middleware), failed),  # type: ignore[type-abstract]
             failed=failed,
         )
 
