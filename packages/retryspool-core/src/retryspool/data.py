@@ -9,9 +9,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from types import TracebackType
-from typing import BinaryIO, ClassVar, Self
+from typing import BinaryIO, ClassVar, Self, cast
 
-from retryspool.errors import DataNotFoundError, StorageError
+from retryspool.errors import DataNotFoundError, StorageError, raise_if_refused
+from retryspool.ids import validate_message_id
 from retryspool.model import Finding
 
 __all__ = [
@@ -92,8 +93,8 @@ class DataBackend(ABC):
 
     Every method raises, beside what it lists: `InvalidMessageIdError` before any I/O, `BackendClosedError` after
     `close()`, `DeadlineExceededError` when the time allowed is over, `BackendError` when the store fails. When a method
-    returns, its effect survives `kill -9` and a power cut; a deletion need survive the kill only. Memory doesn't grow with
-    the size of a payload, and no reader ever gets a mix of two.
+    returns, its effect survives `kill -9` and a power cut; a deletion need survive the kill only. Memory doesn't grow
+    with the size of a payload, and no reader ever gets a mix of two.
     """
 
     capabilities: ClassVar[DataCapabilities]
@@ -143,18 +144,21 @@ class DataBackend(ABC):
             copy_payload(data, writer)
         return writer.size
 
-    def store_many(
-        self, items: Iterable[tuple[str, Payload]], *, if_absent: bool = False
-    ) -> list[int | StorageError]:
+    def store_many(self, items: Iterable[tuple[str, Payload]], *, if_absent: bool = False) -> list[int | StorageError]:
         """Store several payloads, faster than one by one.
 
         :returns: one result each, in order: the size, or the error, which is returned, not raised
         """
+        items = list(items)
+        for message_id, _ in items:
+            validate_message_id(message_id)
         results: list[int | StorageError] = []
         for message_id, data in items:
             try:
                 results.append(self.store_data(message_id, data, if_absent=if_absent))
             except StorageError as error:
+                if not results:
+                    raise_if_refused(error)
                 results.append(error)
         return results
 
@@ -180,12 +184,16 @@ class DataBackend(ABC):
 
         :returns: one result each, in order: None, or the error, which is returned, not raised
         """
+        for message_id in message_ids:
+            validate_message_id(message_id)
         results: list[StorageError | None] = []
         for message_id in message_ids:
             try:
                 self.delete_data(message_id)
                 results.append(None)
             except StorageError as error:
+                if not results:
+                    raise_if_refused(error)
                 results.append(error)
         return results
 
@@ -226,10 +234,11 @@ class DataFactory(ABC):
 
 def copy_payload(data: Payload, sink: BinaryIO) -> None:
     """Write a payload into a file, a chunk at a time."""
+    if isinstance(data, str):  # pyright: ignore[reportUnnecessaryIsInstance] -- else "" would be an empty payload
+        raise TypeError("a payload is bytes, a binary file or chunks of bytes, not a str; encode it")
     if isinstance(data, (bytes, bytearray, memoryview)):
         sink.write(data)
     elif hasattr(data, "read"):
-        shutil.copyfileobj(data, sink, CHUNK_BYTES)
+        shutil.copyfileobj(cast("BinaryIO", data), sink, CHUNK_BYTES)
     else:
-        for chunk in data:
-            sink.write(chunk)
+        sink.writelines(data)

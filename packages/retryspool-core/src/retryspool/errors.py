@@ -66,6 +66,7 @@ __all__ = [
     "StateConflictError",
     "StorageError",
     "UnknownPluginError",
+    "raise_if_refused",
 ]
 
 
@@ -126,7 +127,7 @@ class MessageNotFoundError(_LookUpError):
 
 
 class MessageExistsError(StorageError):
-    """A record with this id is there already. It was not touched, and it is as durable as if the caller had stored it."""
+    """A record with this id is there already: untouched, and as durable as if the caller had stored it."""
 
     def __init__(self, message_id: str) -> None:
         super().__init__(f"message {message_id!r} exists already")
@@ -224,7 +225,7 @@ class PluginLoadError(PluginError):
 
 
 class QueueError(RetrySpoolError):
-    """The queue was used in a way that it can't be: started twice, used after `close()` …"""
+    """The queue was used in a way that it can't be: started twice, used after `close()`, and the like."""
 
 
 class HandlerError(RetrySpoolError):
@@ -243,4 +244,12 @@ class RetryableError(HandlerError):
 
     def __init__(self, *args: object, after: float | timedelta | None = None) -> None:
         super().__init__(*args)
-        self.after: timedelta | None = after if isinstance(after, timedelta) or after is None else timedelta(seconds=after)
+        self.after: timedelta | None = (
+            after if isinstance(after, timedelta) or after is None else timedelta(seconds=after)
+        )
+
+
+def raise_if_refused(error: StorageError) -> None:
+    """Raise what stands for a whole batch and not for one of it. Batches call it while none of them was carried out."""
+    if isinstance(error, (BackendClosedError, DeadlineExceededError)):
+        raise error

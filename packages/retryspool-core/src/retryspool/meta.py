@@ -18,7 +18,14 @@ from typing import ClassVar, Protocol, Self, assert_never, runtime_checkable
 
 from retryspool import records
 from retryspool.deadline import check_deadline, remaining
-from retryspool.errors import InvalidOptionError, MessageNotFoundError, StateConflictError, StorageError
+from retryspool.errors import (
+    InvalidOptionError,
+    MessageNotFoundError,
+    StateConflictError,
+    StorageError,
+    raise_if_refused,
+)
+from retryspool.ids import validate_message_id
 from retryspool.model import Finding, MessageMetadata, State, utc_now
 
 __all__ = [
@@ -35,6 +42,8 @@ __all__ = [
     "Update",
     "Write",
     "WriteResult",
+    "check_claim",
+    "check_writes",
 ]
 
 _POLL_S = 0.2
@@ -75,6 +84,7 @@ class ListOptions:
     offset: int = 0
     sort_by: SortBy = SortBy.CREATED
     descending: bool = False
+    """The exact reverse, of ties too."""
     since: datetime | None = None
     """Only messages created or updated at this time or later."""
 
@@ -96,6 +106,7 @@ class ListResult:
     total: int
     """How many messages match, on all pages."""
     has_more: bool
+    """Whether there are more after this page."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +197,7 @@ class MetaBackend(ABC):
         """
 
     @abstractmethod
-    def list_messages(self, state: State, options: ListOptions = ListOptions()) -> ListResult:  # noqa: B008 -- frozen
+    def list_messages(self, state: State, options: ListOptions = ListOptions()) -> ListResult:
         """List the ids of a state's messages, sorted, a page at a time."""
 
     @abstractmethod
@@ -203,8 +214,8 @@ class MetaBackend(ABC):
     def move_to_state(self, message_id: str, from_state: State, to_state: State) -> MessageMetadata:
         """Move a message, if and only if it's in `from_state`.
 
-        Of any number of callers that race, in any number of processes, exactly one returns. With `from_state` the same as
-        `to_state` nothing is written; that it returns says the message is there, durably, in this state.
+        Of any number of callers that race, in any number of processes, exactly one returns. With `from_state` the same
+        as `to_state` nothing is written; that it returns says the message is there, durably, in this state.
 
         :returns: the record as stored, its `version` raised by one, without a lease
         :raises MessageNotFoundError: there's no such message in any state
@@ -228,9 +239,9 @@ class MetaBackend(ABC):
     ) -> list[MessageMetadata]:
         """Take up to `limit` due messages for one worker, which nobody else gets until the lease has expired.
 
-        First come `ACTIVE` messages whose lease has expired and that were claimed from one of `sources` (or from nowhere
-        known); then due ones (`next_retry` passed) from `sources` in their order, within each by priority, 1 before 5, then
-        the oldest due. All become `ACTIVE` with owner and lease, their `deliveries` raised.
+        First come `ACTIVE` messages whose lease has expired and that were claimed from one of `sources` (or from
+        nowhere known); then due ones (`next_retry` passed) from `sources` in their order, within each by priority, 1
+        before 5, then the oldest due. All become `ACTIVE` with owner and lease, their `deliveries` raised.
 
         :param exclude_routes: routes whose messages are passed over
         :param owner: unique to each start of a worker: 1 to 128 printable ASCII characters
@@ -272,12 +283,16 @@ class MetaBackend(ABC):
             `MessageNotFoundError` where the message isn't this worker's any more
         """
         records.validate_lease(lease)
+        for claim in claims:
+            validate_message_id(claim.id)
         results: list[MessageMetadata | StorageError] = []
         for claim in claims:
             try:
                 record = records.renewed(self.get_meta(claim.id), claim, lease=lease, now=utc_now())
                 results.append(self.update_meta(record.id, record, if_version=claim.version))
             except StorageError as error:
+                if not results:
+                    raise_if_refused(error)
                 results.append(error)
         return results
 
@@ -288,12 +303,16 @@ class MetaBackend(ABC):
         effect in order where they name the same message.
 
         :returns: one result each, in order; a failed one's `StorageError` is returned, not raised
+        :raises InvalidInputError: one of them could never be carried out; none was
         """
+        check_writes(writes)
         results: list[WriteResult] = []
         for write in writes:
             try:
                 results.append(self._apply_one(write))
             except StorageError as error:
+                if not results:
+                    raise_if_refused(error)
                 results.append(error)
         return results
 
@@ -349,6 +368,21 @@ def check_claim(sources: Sequence[State], *, limit: int, lease: timedelta, owner
     records.validate_owner(owner)
 
 
+def check_writes(writes: Sequence[Write]) -> None:
+    """Check the arguments of `apply`, for backends that have their own.
+
+    :raises InvalidInputError: one of the writes could never be carried out, by its id or its record
+    """
+    for write in writes:
+        match write:
+            case Store(metadata) | Update(metadata):
+                records.validate_metadata(metadata)
+            case Move(message_id) | Delete(message_id):
+                validate_message_id(message_id)
+            case _:
+                assert_never(write)
+
+
 @runtime_checkable
 class StateCounter(Protocol):
     """Optional: counts at a cost that doesn't grow with the queue."""
@@ -358,7 +392,10 @@ class StateCounter(Protocol):
         ...
 
     def get_oldest_due(self, state: State) -> datetime | None:
-        """Return the earliest time at which a message of the state is due or was (`ACTIVE`: its lease expires), None without any."""
+        """Return the earliest time at which a message of the state is due or was; None without any.
+
+        An `ACTIVE` one is due when its lease expires.
+        """
         ...
 
 
