@@ -10,8 +10,9 @@ The limit belongs to the context (thread or task), nests, and can only be tighte
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
@@ -23,7 +24,7 @@ _expires: ContextVar[float | None] = ContextVar("retryspool_deadline", default=N
 
 
 @contextmanager
-def deadline(seconds: float) -> Iterator[None]:
+def deadline(seconds: float) -> Generator[None]:
     """Bound every call inside the block to `seconds` from now; an outer limit that is nearer stays.
 
     :raises InvalidOptionError: `seconds` isn't a number of at least 0
@@ -41,9 +42,9 @@ def deadline(seconds: float) -> Iterator[None]:
 
 
 def remaining() -> float | None:
-    """Return the seconds that are left, 0 once they are over, None without a limit."""
+    """Return the seconds that are left, 0 once they are over, None without a limit; never more than a lock can wait."""
     expires = _expires.get()
-    return None if expires is None else max(0.0, expires - time.monotonic())
+    return None if expires is None else min(max(0.0, expires - time.monotonic()), threading.TIMEOUT_MAX)
 
 
 def check_deadline() -> None:

@@ -23,9 +23,14 @@ _is_valid = _VALID.fullmatch
 def validate_message_id(message_id: str) -> str:
     """Return `message_id` if it is one.
 
-    :raises InvalidMessageIdError: it isn't 1 to 200 characters of `A-Z a-z 0-9 . _ = @ + -`, the first a letter or digit
+    :raises InvalidMessageIdError: it isn't 1 to 200 characters of `A-Z a-z 0-9 . _ = @ + -`, the first a letter or
+        digit
     """
-    if not isinstance(message_id, str) or _is_valid(message_id) is None:  # pyright: ignore[reportUnnecessaryIsInstance]
+    try:
+        valid = _is_valid(message_id)
+    except TypeError:  # it isn't a str
+        valid = None
+    if valid is None:
         shown = repr(message_id)
         if len(shown) > 60:  # noqa: PLR2004 -- what is shown of a hostile id is bounded, by whatever looks well
             shown = f"{shown[:60]}…"
@@ -43,6 +48,10 @@ class _Generator:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._last = 0
+        os.register_at_fork(after_in_child=self._unlock)
+
+    def _unlock(self) -> None:
+        self._lock = threading.Lock()  # another thread may have held it at the fork, and isn't here to give it back
 
     def __call__(self) -> str:
         with self._lock:
