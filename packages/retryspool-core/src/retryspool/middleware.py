@@ -22,8 +22,8 @@ class Middleware(ABC):
     def encode(self, message_id: str, sink: BinaryIO) -> BinaryIO:
         """Return a writable file whose bytes arrive, transformed, in `sink`.
 
-        Its `close()` writes what is still held back, and leaves `sink` open: what fails there is raised, and the payload is
-        not stored. Memory doesn't grow with the payload.
+        Its `close()` writes what is still held back, and leaves `sink` open: what fails there is raised, and the
+        payload is not stored. Memory doesn't grow with the payload.
         """
 
     @abstractmethod

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 __all__ = ["NEVER", "ZERO_TIME", "Finding", "MessageMetadata", "Severity", "State", "replace", "utc_now"]
 
 ZERO_TIME = datetime.min.replace(tzinfo=UTC)
-"""A time that was never set: the first instant of year 1, as in the Go system's records. It lies before every deadline."""
+"""A time that was never set: the first instant of year 1, as in the Go system's records. Before every deadline."""
 
 NEVER = datetime.max.replace(tzinfo=UTC)
 """The `next_retry` of a message that is kept and isn't due any more."""

@@ -8,7 +8,9 @@ from pathlib import Path
 
 __all__ = ["Directory", "make_directory", "network_file_system", "unlink_if_there", "write_all"]
 
-_NETWORK_TYPES = frozenset({"9p", "afs", "ceph", "cifs", "fuse.sshfs", "glusterfs", "lustre", "ncpfs", "nfs", "nfs4", "smb3"})
+_NETWORK_TYPES = frozenset(
+    {"9p", "afs", "ceph", "cifs", "fuse.sshfs", "glusterfs", "lustre", "ncpfs", "nfs", "nfs4", "smb3"}
+)
 
 
 class Directory:

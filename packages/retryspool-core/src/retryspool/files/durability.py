@@ -1,8 +1,8 @@
 """When what is written reaches the disk, and what follows when it can't.
 
 A failed fsync is final. The kernel reports it once and then drops the pages, so that a second fsync of the same file
-succeeds without anything on the disk (PostgreSQL's "fsyncgate", 2018). So the first failure ends all writing through this
-instance; a new one starts from what is really there.
+succeeds without anything on the disk (PostgreSQL's "fsyncgate", 2018). So the first failure ends all writing through
+this instance; a new one starts from what is really there.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import enum
 import errno
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 from retryspool.errors import BackendError, BackendUnavailableError, InvalidOptionError, Outcome
@@ -46,7 +46,7 @@ def disk_error(what: str, error: OSError, *, outcome: Outcome = "none") -> Backe
 
 
 @contextmanager
-def wrapping_disk_errors(what: str) -> Iterator[None]:
+def wrapping_disk_errors(what: str) -> Generator[None]:
     """Raise an `OSError` from inside as a `BackendError` that says what was tried."""
     try:
         yield

@@ -1,8 +1,9 @@
 """Locks by key, between the threads of a process and between processes, in one file that doesn't grow.
 
-A key belongs to one of a fixed number of stripes. A stripe is a `threading.Lock` and one byte of the lock file, held by an
-open file description lock (`F_OFD_SETLK`, fcntl(2)). The plain POSIX locks won't do: they belong to the process, so two
-instances in one process would convert each other's in place of waiting, and closing any descriptor of the file drops all.
+A key belongs to one of a fixed number of stripes. A stripe is a `threading.Lock` and one byte of the lock file, held by
+an open file description lock (`F_OFD_SETLK`, fcntl(2)). The plain POSIX locks won't do: they belong to the process, so
+two instances in one process would convert each other's in place of waiting, and closing any descriptor of the file
+drops all.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import os
 import struct
 import threading
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 
 from retryspool.deadline import remaining
@@ -92,7 +93,7 @@ class StripedLocks:
         self._locks[stripe].release()
 
     @contextmanager
-    def holding(self, keys: Iterable[str]) -> Iterator[None]:
+    def holding(self, keys: Iterable[str]) -> Generator[None]:
         """Hold the stripes of all keys; taken in one order by everybody, so that nobody waits in a circle."""
         taken: list[int] = []
         try:

@@ -1,8 +1,8 @@
 """Temporary files, told from those that dead processes left behind.
 
-Each backend instance has a token and holds a lock on the file `live.<token>` for as long as it lives; its temporary files
-are called `.tmp.<token>.<n>`. So anybody can tell a living owner from a dead one, by trying that lock: process ids can't
-(they come again, and differ between containers that share a disk).
+Each backend instance has a token and holds a lock on the file `live.<token>` for as long as it lives; its temporary
+files are called `.tmp.<token>.<n>`. So anybody can tell a living owner from a dead one, by trying that lock: process
+ids can't (they come again, and differ between containers that share a disk).
 """
 
 from __future__ import annotations
