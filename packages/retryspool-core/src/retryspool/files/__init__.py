@@ -6,7 +6,14 @@
 - `Presence`, `sweep_temporary_files`: temporary files, told from those that dead processes left behind.
 """
 
-from retryspool.files.directory import Directory, make_directory, network_file_system, unlink_if_there, write_all
+from retryspool.files.directory import (
+    Directory,
+    make_directory,
+    network_file_system,
+    sync_above,
+    unlink_if_there,
+    write_all,
+)
 from retryspool.files.durability import Durability, SyncMode, disk_error, wrapping_disk_errors
 from retryspool.files.locks import StripedLocks
 from retryspool.files.presence import TEMPORARY_PREFIX, Presence, sweep_temporary_files
@@ -22,6 +29,7 @@ __all__ = [
     "make_directory",
     "network_file_system",
     "sweep_temporary_files",
+    "sync_above",
     "unlink_if_there",
     "wrapping_disk_errors",
     "write_all",

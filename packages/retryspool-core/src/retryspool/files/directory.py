@@ -6,7 +6,7 @@ import contextlib
 import os
 from pathlib import Path
 
-__all__ = ["Directory", "make_directory", "network_file_system", "unlink_if_there", "write_all"]
+__all__ = ["Directory", "make_directory", "network_file_system", "sync_above", "unlink_if_there", "write_all"]
 
 _NETWORK_TYPES = frozenset(
     {"9p", "afs", "ceph", "cifs", "fuse.sshfs", "glusterfs", "lustre", "ncpfs", "nfs", "nfs4", "smb3"}
@@ -14,16 +14,31 @@ _NETWORK_TYPES = frozenset(
 
 
 class Directory:
-    """An open directory. Its `path` ends without a slash; `sync()` makes the names in it survive."""
+    """An open directory. Its `path` ends without a slash; `sync()` makes the names in it survive.
+
+    Closed when nobody refers to it any more, so that no thread is left with a descriptor that means another file by now.
+
+    :param follow_symlinks: False refuses a path that is a symbolic link itself
+    """
 
     __slots__ = ("_fd", "path")
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, *, follow_symlinks: bool = True) -> None:
+        self._fd = -1
         self.path = str(path)
-        self._fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+        self._fd = os.open(self.path, flags if follow_symlinks else flags | os.O_NOFOLLOW)
 
     def __repr__(self) -> str:
         return f"Directory({self.path!r})"
+
+    def __del__(self) -> None:
+        self.close()
+
+    @property
+    def fd(self) -> int:
+        """Its descriptor, for the calls that take a `dir_fd`; -1 once it's closed."""
+        return self._fd
 
     def sync(self) -> None:
         """Return when every create, rename and unlink in it until now survives a power cut."""
@@ -55,6 +70,26 @@ def make_directory(path: str | Path, mode: int = 0o755, *, sync: bool = True) ->
                 parent.sync()
             finally:
                 parent.close()
+
+
+def sync_above(path: str | Path) -> None:
+    """Make a directory's own name survive, and those above it, whoever made them: up to its file system's root.
+
+    Ends below one that this user may not read, and so can't sync.
+    """
+    path = Path(path).absolute()
+    device = path.stat().st_dev
+    for above in path.parents:
+        if above.stat().st_dev != device:
+            break
+        try:
+            parent = Directory(above)
+        except PermissionError:
+            break
+        try:
+            parent.sync()
+        finally:
+            parent.close()
 
 
 def write_all(fd: int, data: bytes | memoryview) -> None:

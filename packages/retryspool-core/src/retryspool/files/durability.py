@@ -14,7 +14,7 @@ import threading
 from collections.abc import Generator
 from contextlib import contextmanager
 
-from retryspool.errors import BackendError, BackendUnavailableError, InvalidOptionError, Outcome
+from retryspool.errors import BackendError, BackendUnavailableError, DeadlineExceededError, InvalidOptionError, Outcome
 from retryspool.files.directory import Directory
 
 __all__ = ["Durability", "SyncMode", "disk_error", "wrapping_disk_errors"]
@@ -50,6 +50,8 @@ def wrapping_disk_errors(what: str) -> Generator[None]:
     """Raise an `OSError` from inside as a `BackendError` that says what was tried."""
     try:
         yield
+    except DeadlineExceededError:  # an OSError by way of TimeoutError, and no failure of the disk
+        raise
     except OSError as error:
         raise disk_error(what, error) from error
 
@@ -122,9 +124,11 @@ class Durability:
     def _sync_later(self, directories: tuple[Directory, ...]) -> None:
         with self._dirty_lock:
             self._dirty.update(directories)
-            if self._thread is None:
+            if self._thread is None and not self._stop.is_set():
                 self._thread = threading.Thread(target=self._sync_now_and_then, name="retryspool-sync", daemon=True)
                 self._thread.start()
+        if self._stop.is_set():  # closed while this write was under way: nobody comes by later
+            self.flush()
 
     def _sync_now_and_then(self) -> None:
         while not self._stop.wait(self._interval_s):

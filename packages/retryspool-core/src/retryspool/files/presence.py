@@ -93,6 +93,8 @@ def _is_alive(sign: str, *, unlink_dead: bool = False) -> bool:
         fd = os.open(sign, os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:
         return False
+    except PermissionError:  # another user's, of whom nothing can be told
+        return True
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if unlink_dead:  # while the lock is held: who made it just now sees that it's gone, and makes another
