@@ -16,7 +16,7 @@ _NETWORK_TYPES = frozenset(
 class Directory:
     """An open directory. Its `path` ends without a slash; `sync()` makes the names in it survive.
 
-    Closed when nobody refers to it any more, so that no thread is left with a descriptor that means another file by now.
+    Closed when nobody refers to it any more: so no thread is left with a descriptor that means another file by now.
 
     :param follow_symlinks: False refuses a path that is a symbolic link itself
     """
