@@ -244,7 +244,7 @@ class MetaBackend(ABC):
         before 5, then the oldest due. All become `ACTIVE` with owner and lease, their `deliveries` raised.
 
         :param exclude_routes: routes whose messages are passed over
-        :param owner: unique to each start of a worker: 1 to 128 printable ASCII characters
+        :param owner: unique to each start of a worker: 1 to 64 characters of `A-Z a-z 0-9 . _ = @ + : / -`
         :returns: the records as stored, in order; as many as are due, up to `limit`; none at all only if none was
         :raises InvalidOptionError: the limit is below 1, the lease isn't longer than 0, or the owner isn't one
         """

@@ -5,6 +5,7 @@ A backend reads the stored record, calls one of these, and stores what comes bac
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -26,25 +27,34 @@ __all__ = [
     "validate_lease",
     "validate_metadata",
     "validate_owner",
+    "validate_record",
 ]
 
 _MAX_INT = 2**63 - 1
-_MAX_OWNER = 128
+_OWNER = re.compile(r"[A-Za-z0-9._=@+:/-]{1,64}")
 _MAX_LEASE = timedelta(days=365)
 
 
-def validate_metadata(metadata: MessageMetadata, message_id: str | None = None) -> MessageMetadata:
-    """Return `metadata` if every backend can store it. Backends call it first, before `created` and `updated`.
+def validate_record(message_id: str, metadata: MessageMetadata) -> MessageMetadata:
+    """Return `metadata` if every backend can store it under `message_id`. Backends call it before `created`, `updated`.
 
-    :param message_id: the id that it is stored under, if that was passed apart
-    :raises InvalidMessageIdError: its id isn't one, or `message_id` isn't
-    :raises InvalidMetadataError: a number below 0 or above 63 bits, a naive time, text that isn't storable, or another
-        id
+    :raises InvalidMessageIdError: the id isn't one
+    :raises InvalidMetadataError: the record is another message's, or as `validate_metadata` says
     """
-    validate_message_id(metadata.id if message_id is None else message_id)
-    if message_id is not None and metadata.id != message_id:
+    validate_message_id(message_id)
+    if metadata.id != message_id:
         msg = f"message {message_id!r}: the record is that of {metadata.id!r:.60}"
         raise InvalidMetadataError(msg)
+    return validate_metadata(metadata)
+
+
+def validate_metadata(metadata: MessageMetadata) -> MessageMetadata:
+    """Return `metadata` if every backend can store it.
+
+    :raises InvalidMessageIdError: its id isn't one
+    :raises InvalidMetadataError: a number below 0 or above 63 bits, a naive time, or text that isn't storable
+    """
+    validate_message_id(metadata.id)
     for name in ("attempts", "max_attempts", "size", "priority", "version", "deliveries"):
         number: object = getattr(metadata, name)
         if not (isinstance(number, int) and 0 <= number <= _MAX_INT):
@@ -90,12 +100,12 @@ def _validate_text(message_id: str, name: str, text: str) -> None:
 
 
 def validate_owner(owner: str) -> str:
-    """Return `owner` if it is 1 to 128 printable ASCII characters without a blank.
+    """Return `owner` if it is 1 to 64 characters of `A-Z a-z 0-9 . _ = @ + : / -`.
 
     :raises InvalidOptionError: it isn't
     """
-    if not (0 < len(owner) <= _MAX_OWNER and owner.isascii() and owner.isprintable() and " " not in owner):
-        msg = f"owner is {owner[:60]!r}; it must be 1 to {_MAX_OWNER} printable ASCII characters without a blank"
+    if _OWNER.fullmatch(owner) is None:
+        msg = f"owner is {owner[:80]!r}; it must be 1 to 64 characters of A-Z a-z 0-9 . _ = @ + : / -"
         raise InvalidOptionError(msg)
     return owner
 
