@@ -103,7 +103,7 @@ class MemoryMeta(MetaBackend):
             yield self._shared
 
     def store_meta(self, message_id: str, metadata: MessageMetadata) -> MessageMetadata:
-        records.validate_metadata(metadata, message_id)
+        records.validate_record(message_id, metadata)
         with self._store() as store:
             if message_id in store.records:
                 raise MessageExistsError(message_id)
@@ -117,7 +117,7 @@ class MemoryMeta(MetaBackend):
     def update_meta(
         self, message_id: str, metadata: MessageMetadata, *, if_version: int | None = None
     ) -> MessageMetadata:
-        records.validate_metadata(metadata, message_id)
+        records.validate_record(message_id, metadata)
         with self._store() as store:
             return store.put(records.updated(store.get(message_id), metadata, utc_now(), if_version))
 
