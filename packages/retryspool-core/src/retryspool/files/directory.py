@@ -92,7 +92,7 @@ def sync_above(path: str | Path) -> None:
             parent.close()
 
 
-def write_all(fd: int, data: bytes | memoryview) -> None:
+def write_all(fd: int, data: bytes | bytearray | memoryview) -> None:
     """Write all of `data`: a short write, as on a disk that is filling up, is continued until it's an error."""
     written = os.write(fd, data)
     if written != len(data):
