@@ -1,0 +1,309 @@
+"""The metadata backend that keeps records as files."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from contextvars import copy_context
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import ClassVar
+
+from retryspool import records
+from retryspool.errors import (
+    CorruptRecordError,
+    MessageExistsError,
+    MessageNotFoundError,
+    StorageError,
+)
+from retryspool.files import (
+    Directory,
+    Durability,
+    Presence,
+    StripedLocks,
+    SyncMode,
+    disk_error,
+    network_file_system,
+)
+from retryspool.ids import validate_message_id
+from retryspool.meta import (
+    Delete,
+    ListOptions,
+    ListResult,
+    MetaBackend,
+    MetaCapabilities,
+    Store,
+    Update,
+    Write,
+    WriteResult,
+    check_claim,
+    check_writes,
+)
+from retryspool.model import Finding, MessageMetadata, Severity, State, utc_now
+from retryspool_fs_meta.claims import Claimer
+from retryspool_fs_meta.gate import Gate
+from retryspool_fs_meta.hints import Hints
+from retryspool_fs_meta.index import Index
+from retryspool_fs_meta.keeper import IndexKeeper
+from retryspool_fs_meta.layout import Layout
+from retryspool_fs_meta.leases import LeaseTable
+from retryspool_fs_meta.record_files import RecordFiles, Stored
+from retryspool_fs_meta.survey import Surveyor
+
+__all__ = ["FsMetaBackend"]
+
+_STRIPES = 1024
+_WRITERS = 8
+"""Threads that share a batch of writes: what they wait for is the disk, whose commits the kernel shares between them."""
+
+
+class FsMetaBackend(MetaBackend):
+    """Records as JSON files, in one folder a state: those of the Go system. See `FsMetaFactory` for the settings."""
+
+    capabilities: ClassVar[MetaCapabilities] = MetaCapabilities(processes=True, durable=True, server_clock=False)
+
+    def __init__(
+        self, path: Path, *, sync: SyncMode, sync_interval_s: float, dir_mode: int, file_mode: int | None
+    ) -> None:
+        self._gate = Gate()
+        self._sync = sync
+        self._durability = Durability(sync, sync_interval_s)
+        shared_mode = 0o666 if file_mode is None else file_mode
+        try:
+            self._layout = Layout(path, dir_mode=dir_mode, sync=sync is not SyncMode.PERFORMANCE)
+            self._locks = StripedLocks(f"{self._layout.locks}/stripes", stripes=_STRIPES, mode=shared_mode)
+            self._leases = LeaseTable(self._layout.locks, stripes=_STRIPES, mode=shared_mode)
+            self._presence = Presence(self._layout.locks)
+            self._hints = Hints(f"{self._layout.locks}/hints", self._presence.token, shared_mode)
+        except OSError as error:
+            raise disk_error(f"opening the records in {path}", error) from error
+        self._files = RecordFiles(self._layout, self._leases, self._locks, self._durability, self._presence, file_mode)
+        self._index = Index()
+        self._surveyor = Surveyor(self._layout, self._files, self._locks, self._index)
+        self._keeper = IndexKeeper(self._layout, self._surveyor, self._index, self._hints)
+        self._claimer = Claimer(self._files, self._locks, self._surveyor, self._keeper)
+        self._writers = ThreadPoolExecutor(_WRITERS, "retryspool-fs-meta")
+
+    # -- single records ------------------------------------------------------------------------------------------------
+
+    def store_meta(self, message_id: str, metadata: MessageMetadata) -> MessageMetadata:
+        records.validate_record(message_id, metadata)
+        with self._gate.passing("storing message", message_id), self._holding(message_id):
+            self._durability.check()
+            if self._files.exists(message_id):
+                raise MessageExistsError(message_id)
+            record = records.created(metadata, utc_now())
+            self._files.create(record)
+            self._keeper.note(record)
+        return record
+
+    def get_meta(self, message_id: str) -> MessageMetadata:
+        validate_message_id(message_id)
+        with self._gate.passing("reading message", message_id):
+            stored = self._files.read(message_id, self._index.state_of(message_id))
+            if stored is None:
+                with self._holding(message_id):
+                    stored = self._must_read(message_id)
+            return stored.record
+
+    def update_meta(
+        self, message_id: str, metadata: MessageMetadata, *, if_version: int | None = None
+    ) -> MessageMetadata:
+        records.validate_record(message_id, metadata)
+        with self._gate.passing("updating message", message_id), self._holding(message_id):
+            stored = self._must_read(message_id)
+            record = records.updated(stored.record, metadata, utc_now(), if_version)
+            self._replace(stored, record)
+        return record
+
+    def move_to_state(self, message_id: str, from_state: State, to_state: State) -> MessageMetadata:
+        validate_message_id(message_id)
+        with self._gate.passing("moving message", message_id), self._holding(message_id):
+            stored = self._must_read(message_id)
+            record = records.moved(stored.record, from_state, to_state, utc_now())
+            if record is not stored.record:
+                self._replace(stored, record)
+        return record
+
+    def delete_meta(self, message_id: str, *, if_version: int | None = None) -> None:
+        validate_message_id(message_id)
+        with self._gate.passing("deleting message", message_id):
+            self._durability.sync_names(self._delete(message_id, if_version))
+
+    def _delete(self, message_id: str, if_version: int | None) -> Directory:
+        with self._holding(message_id):
+            stored = self._must_read(message_id)
+            records.check_version(stored.record, if_version)
+            self._durability.check()
+            directory = self._files.remove(stored)
+            self._keeper.note_gone(message_id)
+        return directory
+
+    def _replace(self, stored: Stored, record: MessageMetadata) -> None:
+        self._durability.check()
+        self._files.replace(stored, record)
+        self._keeper.note(record)
+
+    def _holding(self, message_id: str) -> AbstractContextManager[None]:
+        return self._locks.holding([message_id])
+
+    def _must_read(self, message_id: str) -> Stored:
+        """Return what there is; with the lock held, None is no longer a maybe."""
+        stored = self._files.read(message_id, self._index.state_of(message_id))
+        if stored is not None:
+            return stored
+        path = self._surveyor.corrupt_path(message_id)
+        if path is not None:
+            msg = f"the record of message {message_id!r} couldn't be read; it was set aside as {path}"
+            raise CorruptRecordError(msg)
+        raise MessageNotFoundError(message_id)
+
+    # -- batches -------------------------------------------------------------------------------------------------------
+
+    def claim(
+        self,
+        sources: Sequence[State],
+        *,
+        limit: int,
+        lease: timedelta,
+        owner: str,
+        exclude_routes: Collection[str] = (),
+    ) -> list[MessageMetadata]:
+        check_claim(sources, limit=limit, lease=lease, owner=owner)
+        with self._gate.passing("claiming messages"):
+            self._durability.check()
+            return self._claimer.claim(tuple(sources), limit, lease, owner, frozenset(exclude_routes))
+
+    def renew(self, claims: Sequence[MessageMetadata], *, lease: timedelta) -> list[MessageMetadata | StorageError]:
+        records.validate_lease(lease)
+        for claim in claims:
+            validate_message_id(claim.id)
+        with self._gate.passing("renewing leases"):
+            self._durability.check()
+            return [self._renew(claim, lease) for claim in claims]
+
+    def _renew(self, claim: MessageMetadata, lease: timedelta) -> MessageMetadata | StorageError:
+        try:
+            with self._holding(claim.id):
+                stored = self._must_read(claim.id)
+                record = records.renewed(stored.record, claim, lease=lease, now=utc_now())
+                self._files.lease(stored, record)
+                self._keeper.note(record)
+        except StorageError as error:
+            return error
+        return record
+
+    def apply(self, writes: Sequence[Write]) -> list[WriteResult]:
+        check_writes(writes)
+        with self._gate.passing("writing a batch"):
+            self._durability.check()
+            if len({_id_of(write) for write in writes}) < len(writes):
+                return super().apply(writes)  # what concerns one message is done in order
+            done = iter(self._write_all([write for write in writes if not isinstance(write, Delete)]))
+            gone = iter(self._delete_all([write for write in writes if isinstance(write, Delete)]))
+            return [next(gone if isinstance(write, Delete) else done) for write in writes]
+
+    def _write_all(self, writes: Sequence[Write]) -> Iterable[WriteResult]:
+        if len(writes) == 1:
+            return [self._result_of(writes[0])]
+        futures = [self._writers.submit(copy_context().run, self._result_of, write) for write in writes]
+        return [future.result() for future in futures]
+
+    def _result_of(self, write: Write) -> WriteResult:
+        try:
+            return self._apply_one(write)
+        except StorageError as error:
+            return error
+
+    def _delete_all(self, writes: Sequence[Delete]) -> list[WriteResult]:
+        results: list[WriteResult] = []
+        directories: set[Directory] = set()
+        for write in writes:
+            try:
+                directories.add(self._delete(write.message_id, write.if_version))
+                results.append(None)
+            except OSError as error:
+                results.append(error if isinstance(error, StorageError) else disk_error("deleting messages", error))
+            except StorageError as error:
+                results.append(error)
+        try:
+            self._durability.sync_names(*directories)
+        except StorageError as error:
+            return [result or error for result in results]
+        return results
+
+    # -- many ----------------------------------------------------------------------------------------------------------
+
+    def list_messages(self, state: State, options: ListOptions = ListOptions()) -> ListResult:
+        with self._gate.passing("listing messages"):
+            return self._keeper.whole_index().list(state, options)
+
+    def iter_messages(self, state: State, batch_size: int = 100) -> Iterator[MessageMetadata]:
+        with self._gate.passing("listing messages"):
+            self._keeper.whole_index()  # by then what a crash has left in the wrong folder is in the right one
+            ids = self._surveyor.ids_in(state)
+        while True:
+            batch: list[MessageMetadata] = []
+            with self._gate.passing("listing messages"):
+                for message_id in itertools.islice(ids, batch_size):
+                    try:
+                        stored = self._files.read_at(message_id, state)
+                    except CorruptRecordError:
+                        self._surveyor.set_aside(message_id)
+                        continue
+                    if stored is not None and stored.record.state is state:
+                        batch.append(stored.record)
+            if not batch:
+                return
+            yield from batch
+
+    def get_state_count(self, state: State) -> int:
+        """Return how many messages are in the state; until the index is filled, how many files are in its folder."""
+        with self._gate.passing("counting messages"):
+            index = self._keeper.index_if_filled()
+            return sum(1 for _ in self._surveyor.ids_in(state)) if index is None else index.count(state)
+
+    def get_oldest_due(self, state: State) -> datetime | None:
+        """Return when the message of the state that is due first is or was due; until the index is filled, of those in it."""
+        with self._gate.passing("looking for due messages"):
+            return self._keeper.index_as_it_is().oldest_due(state)
+
+    def wait_for_change(self, timeout: float) -> bool:
+        self._gate.enter()  # and no further: who waits must not keep others from closing
+        self._gate.leave()
+        return self._keeper.wait_for_change(timeout)
+
+    # -- care ----------------------------------------------------------------------------------------------------------
+
+    def check(self) -> Iterator[Finding]:
+        with self._gate.passing("checking the records"):
+            findings = [*self._setting_findings(), *self._surveyor.findings()]
+        yield from findings
+
+    def _setting_findings(self) -> Iterator[Finding]:
+        base = str(self._layout.base)
+        network = network_file_system(self._layout.base)
+        if network is not None:
+            text = f"lies on a network file system ({network}), whose locks and syncs can't be relied on; use a local disk"
+            yield Finding(Severity.WARNING, base, text)
+        if self._sync is SyncMode.PERFORMANCE:
+            yield Finding(Severity.WARNING, base, "is open in performance mode: a power cut loses what isn't on the disk yet")
+        elif self._sync is SyncMode.HYBRID:
+            yield Finding(Severity.NOTICE, base, "is open in hybrid mode: a power cut loses the last moments")
+
+    def close(self) -> None:
+        if self._gate.close():
+            self._keeper.close()
+            self._writers.shutdown()
+            self._durability.close()
+            self._presence.close()
+            self._hints.close()
+            self._leases.close()
+            self._locks.close()
+            self._layout.close()
+
+
+def _id_of(write: Write) -> str:
+    return write.metadata.id if isinstance(write, (Store, Update)) else write.message_id

@@ -1,0 +1,83 @@
+"""The hint file: what each process tells the others it has changed.
+
+A line names a message; who reads it looks the message up. Nothing depends on it but the time until a change is noticed:
+it isn't synced, it is emptied when it has grown, and a rescan finds what a reader missed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import secrets
+from collections.abc import Callable, Iterable
+
+__all__ = ["Hints"]
+
+_MAX_BYTES = 4 * 1024 * 1024
+_CHECK_EVERY = 256
+_HEAD_BYTES = 18  # "#", 16 hexadecimal digits, a newline: what differs each time the file begins anew
+
+
+class Hints:
+    """The hint file of one spool, to write and to read.
+
+    :param token: this instance's: it doesn't read what it wrote itself
+    """
+
+    def __init__(self, path: str, token: str, mode: int = 0o666) -> None:
+        self._fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
+        self._token = token.encode()
+        self._told = 0
+        self._begin_anew_if(lambda size: size < _HEAD_BYTES)
+        self._head = os.pread(self._fd, _HEAD_BYTES, 0)
+        self._offset = os.fstat(self._fd).st_size
+
+    def tell(self, message_ids: Iterable[str]) -> None:
+        """Note that messages have changed."""
+        token = self._token
+        lines = b"".join([b"%s %s\n" % (token, message_id.encode()) for message_id in message_ids])
+        with contextlib.suppress(OSError):  # a hint that can't be written is one that was missed
+            os.write(self._fd, lines)
+            self._told += 1
+            if self._told % _CHECK_EVERY == 0:
+                self._begin_anew_if(lambda size: size > _MAX_BYTES)
+
+    def _begin_anew_if(self, condition: Callable[[int], bool]) -> None:
+        if condition(os.fstat(self._fd).st_size):
+            fcntl.flock(self._fd, fcntl.LOCK_EX)
+            try:
+                if condition(os.fstat(self._fd).st_size):
+                    os.ftruncate(self._fd, 0)
+                    os.write(self._fd, b"#%s\n" % secrets.token_hex(8).encode())
+            finally:
+                fcntl.flock(self._fd, fcntl.LOCK_UN)
+
+    def news(self) -> bool:
+        """Tell, at the cost of one system call, whether there may be something to read."""
+        return os.fstat(self._fd).st_size != self._offset
+
+    def read(self) -> tuple[set[str], bool]:
+        """Return the messages that others have changed since the last time, and whether more may have been missed."""
+        missed = False
+        if os.pread(self._fd, _HEAD_BYTES, 0) != self._head:
+            self._head = os.pread(self._fd, _HEAD_BYTES, 0)
+            self._offset = 0
+            missed = True
+        changed: set[str] = set()
+        while chunk := os.pread(self._fd, 256 * 1024, self._offset):
+            end = chunk.rfind(b"\n") + 1
+            if not end:
+                break
+            self._offset += end
+            for line in chunk[:end].splitlines():
+                token, _, message_id = line.partition(b" ")
+                if message_id and token != self._token:
+                    changed.add(message_id.decode("ascii", "replace"))
+        return changed, missed
+
+    def close(self) -> None:
+        """Close the file; may be called again."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1

@@ -1,0 +1,153 @@
+"""Keeps the index current: by this process's own changes, by the hints of others, and by a survey now and then.
+
+A process that only stores or looks up single messages needs no index, and has none: it's filled when first asked for.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Sequence
+
+from retryspool.deadline import remaining
+from retryspool.errors import BackendClosedError, DeadlineExceededError, RetrySpoolError
+from retryspool.files import sweep_temporary_files
+from retryspool.model import MessageMetadata
+from retryspool_fs_meta.hints import Hints
+from retryspool_fs_meta.index import Index
+from retryspool_fs_meta.layout import Layout
+from retryspool_fs_meta.survey import Surveyor
+
+__all__ = ["IndexKeeper"]
+
+_log = logging.getLogger(__name__)
+
+_PATIENCE_S = 0.25
+"""How long claims wait for a new index, so that in a small spool their order is right from the first."""
+_SURVEY_EVERY_S = 60.0
+_HINTS_EVERY_S = 0.05
+"""How often a waiter looks whether another process has changed something."""
+
+
+class IndexKeeper:
+    """The index of one backend instance, and the thread that keeps it."""
+
+    def __init__(self, layout: Layout, surveyor: Surveyor, index: Index, hints: Hints) -> None:
+        self._layout = layout
+        self._surveyor = surveyor
+        self._index = index
+        self._hints = hints
+        self._hints_lock = threading.Lock()
+        self._wanted = threading.Event()
+        self._filled = threading.Event()
+        self._patient_until = 0.0
+        self._changed = threading.Event()
+        self._survey_now = threading.Event()
+        self._stopped = False
+        self._thread = threading.Thread(target=self._keep, name="retryspool-fs-meta", daemon=True)
+        self._thread.start()
+
+    # -- told by the backend -------------------------------------------------------------------------------------------
+
+    def note(self, record: MessageMetadata) -> None:
+        """Take up a record that this instance has written, while it holds the lock, and tell the others."""
+        self._hints.tell([record.id])
+        if self._wanted.is_set():
+            self._index.put(record)
+        if not self._changed.is_set():
+            self._changed.set()
+
+    def tell(self, claimed: Sequence[MessageMetadata]) -> None:
+        """Tell the others of a batch of claims, which the index has already."""
+        self._hints.tell([record.id for record in claimed])
+
+    def note_gone(self, message_id: str) -> None:
+        """Take up that this instance has deleted a record, and tell the others."""
+        self._hints.tell([message_id])
+        if self._wanted.is_set():
+            self._index.remove(message_id)
+
+    # -- asked by the backend ------------------------------------------------------------------------------------------
+
+    def whole_index(self) -> Index:
+        """Return the index when it is filled.
+
+        :raises DeadlineExceededError: the time allowed is over before
+        """
+        self._want()
+        if not self._filled.wait(remaining()):
+            msg = "the deadline passed while the records were read for the first time; nothing was changed"
+            raise DeadlineExceededError(msg)
+        if self._stopped:
+            raise BackendClosedError
+        return self.poll()
+
+    def index_if_filled(self) -> Index | None:
+        """Return the index if it is filled, or will be in a moment."""
+        self._want()
+        self._filled.wait(max(0.0, self._patient_until - time.monotonic()))
+        return self.poll() if self._filled.is_set() else None
+
+    def index_as_it_is(self) -> Index:
+        """Return the index, however much of it is filled, after a moment's patience."""
+        self.index_if_filled()
+        self._changed.clear()
+        return self.poll()
+
+    def _want(self) -> None:
+        if not self._wanted.is_set():
+            self._patient_until = time.monotonic() + _PATIENCE_S
+            self._wanted.set()
+            self._survey_now.set()
+
+    def poll(self) -> Index:
+        """Take up what other processes have changed."""
+        if self._hints.news():
+            with self._hints_lock:
+                changed, missed = self._hints.read()
+                for message_id in changed:
+                    self._surveyor.refresh(message_id)
+            if missed:
+                self._survey_now.set()
+        return self._index
+
+    def wait_for_change(self, timeout: float) -> bool:
+        """Wait until something has changed since the last claim, here or in another process."""
+        left = remaining()
+        until = time.monotonic() + (timeout if left is None else min(timeout, left))
+        while not self._stopped:
+            left = until - time.monotonic()
+            if left <= 0:
+                return False
+            if self._changed.wait(min(left, _HINTS_EVERY_S)) or self._hints.news():
+                return True
+        raise BackendClosedError
+
+    # -- the thread ----------------------------------------------------------------------------------------------------
+
+    def _keep(self) -> None:
+        try:
+            sweep_temporary_files(self._layout.locks, [place.path for place in self._layout.places.values()])
+        except OSError as error:
+            _log.warning("temporary files in %s can't be swept: %s", self._layout.base, error)
+        while not self._stopped:
+            asked = self._survey_now.wait(_SURVEY_EVERY_S if self._wanted.is_set() else None)
+            self._survey_now.clear()
+            if self._stopped:
+                break
+            try:
+                if asked or self._surveyor.has_changed():
+                    self._surveyor.survey(lambda: self._stopped)
+            except (OSError, RetrySpoolError) as error:
+                _log.warning("the records in %s can't be surveyed: %s", self._layout.base, error)
+            self._filled.set()
+            self._changed.set()
+
+    def close(self) -> None:
+        """End the thread."""
+        self._stopped = True
+        self._survey_now.set()
+        self._changed.set()
+        self._thread.join()
+        self._filled.set()

@@ -1,0 +1,211 @@
+"""Single records as files: read, made, replaced, leased, removed. Whoever changes one holds the lock of its id.
+
+What a record says is decided by three things, read in this order so that no reader needs a lock: the lease (see `leases`),
+which wins if it was made for these bytes; the record's content; and, for one of the Go system, the folder it lies in. That a
+record of ours lies in another folder than its state's is a move that was cut off between its two steps: it has happened, and
+only the file isn't where it will be.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+from dataclasses import dataclass, replace
+
+from retryspool.errors import CorruptRecordError
+from retryspool.files import Directory, Durability, Presence, StripedLocks, SyncMode, unlink_if_there, write_all
+from retryspool.model import MessageMetadata, State
+from retryspool_fs_meta.codec import Fields, decode, encode
+from retryspool_fs_meta.layout import Layout
+from retryspool_fs_meta.leases import Lease, LeaseTable, digest_of
+
+__all__ = ["RecordFiles", "Stored"]
+
+_log = logging.getLogger(__name__)
+
+_READ_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK  # of a pipe's name, no more than an error
+_NEW_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+_READ_BYTES = 64 * 1024
+_NOT_A_RECORD = {errno.ELOOP, errno.EISDIR, errno.ENXIO}
+_SEARCH = tuple(State)
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A record as it was found."""
+
+    record: MessageMetadata
+    """What it says, lease and folder considered."""
+    place: State
+    """The folder that it lies in."""
+    fields: Fields
+    digest: str
+
+
+class RecordFiles:
+    """The record files of one spool."""
+
+    def __init__(
+        self,
+        layout: Layout,
+        leases: LeaseTable,
+        locks: StripedLocks,
+        durability: Durability,
+        presence: Presence,
+        file_mode: int | None,
+    ) -> None:
+        self._layout = layout
+        self._leases = leases
+        self._stripe_of = locks.stripe_of
+        self._durability = durability
+        self._presence = presence
+        self._file_mode = file_mode
+        self._path = layout.path
+
+    # -- read ----------------------------------------------------------------------------------------------------------
+
+    def read(self, message_id: str, likely: State | None = None) -> Stored | None:
+        """Return a message's record. Without the lock, None may mean that it was on the move.
+
+        :param likely: where to look first
+        :raises CorruptRecordError: it can't be read
+        """
+        lease = self._leases.find(message_id, self._stripe_of(message_id))
+        for place in _SEARCH if likely is None else (likely, *_SEARCH):
+            raw = self._content(self._path(message_id, place), message_id)
+            if raw is not None:
+                return self._stored(raw, message_id, place, lease)
+        return None
+
+    def read_at(self, message_id: str, place: State) -> Stored | None:
+        """Return a message's record if it lies in this folder.
+
+        :raises CorruptRecordError: it can't be read
+        """
+        lease = self._leases.find(message_id, self._stripe_of(message_id))
+        raw = self._content(self._path(message_id, place), message_id)
+        return None if raw is None else self._stored(raw, message_id, place, lease)
+
+    def _content(self, path: str, message_id: str) -> bytes | None:
+        try:
+            fd = os.open(path, _READ_FLAGS)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            if error.errno in _NOT_A_RECORD:
+                raise CorruptRecordError(f"the record of message {message_id!r} is no regular file: {path}") from error
+            raise
+        try:
+            raw = os.read(fd, _READ_BYTES)
+            if len(raw) == _READ_BYTES:
+                chunks = [raw]
+                while chunk := os.read(fd, _READ_BYTES):
+                    chunks.append(chunk)
+                raw = b"".join(chunks)
+        except IsADirectoryError as error:
+            raise CorruptRecordError(f"the record of message {message_id!r} is no regular file: {path}") from error
+        finally:
+            os.close(fd)
+        return raw
+
+    @staticmethod
+    def _stored(raw: bytes, message_id: str, place: State, lease: Lease | None) -> Stored:
+        record, fields = decode(raw, message_id)
+        digest = digest_of(raw)
+        if lease is not None and lease.base == digest:
+            record = lease.over(record)
+        elif not record.version and record.state is not place:
+            record = replace(record, state=place)
+        return Stored(record, place, fields, digest)
+
+    def exists(self, message_id: str) -> bool:
+        """Tell whether there's a record, in whatever condition. Needs the lock."""
+        return any(
+            os.access(self._path(message_id, place), os.F_OK, follow_symlinks=False) for place in _SEARCH
+        )
+
+    # -- write; each needs the lock ------------------------------------------------------------------------------------
+
+    def create(self, record: MessageMetadata) -> None:
+        """Write a new record; in standard mode it's safe when this returns.
+
+        There the file gets its name first and is synced then, which costs the disk one commit in place of two. A power cut
+        in between may leave a file without its content, whose writer was promised nothing.
+        """
+        self._leases.clear(record.id, self._stripe_of(record.id))  # of an earlier message, whose removal was cut off
+        place = self._layout.places[record.state]
+        named_first = self._durability.mode is SyncMode.STANDARD
+        fd, temporary = self._write_temporary(place, encode(record), sync=not named_first)
+        try:
+            try:
+                os.rename(temporary, self._path(record.id, record.state))
+            except BaseException:
+                unlink_if_there(temporary)
+                raise
+            if named_first:
+                self._durability.sync_content(fd)
+        finally:
+            os.close(fd)
+        self._durability.sync_names(place)
+
+    def replace(self, stored: Stored, record: MessageMetadata) -> None:
+        """Write a record over the one that was found, then move it where it belongs; in standard mode it's safe then."""
+        place = self._layout.places[stored.place]
+        fd, temporary = self._write_temporary(place, encode(record, stored.fields), sync=True)
+        try:
+            os.rename(temporary, self._path(record.id, stored.place))
+        except BaseException:
+            unlink_if_there(temporary)
+            raise
+        finally:
+            os.close(fd)
+        self.end_lease(record.id)
+        if self.put_in_place(record, stored.place):
+            self._durability.sync_names(self._layout.places[record.state], place)
+        else:
+            self._durability.sync_names(place)
+
+    def remove(self, stored: Stored) -> Directory:
+        """Remove a record; return the directory to be synced before anybody is told."""
+        os.unlink(self._path(stored.record.id, stored.place))
+        self.end_lease(stored.record.id)
+        return self._layout.places[stored.place]
+
+    def lease(self, stored: Stored, record: MessageMetadata) -> None:
+        """Put a claimed or renewed record over the one that was found. It survives the kill of this process."""
+        self._leases.put(Lease.of(record, stored.digest), self._stripe_of(record.id))
+        self.put_in_place(record, stored.place)
+
+    def end_lease(self, message_id: str) -> None:
+        """Remove a lease that is void, or whose message is gone."""
+        self._leases.clear(message_id, self._stripe_of(message_id))
+
+    def put_in_place(self, record: MessageMetadata, place: State) -> bool:
+        """Rename a record's file into the folder of its state; tell whether it had to be, and was.
+
+        That it can't be, on a disk that is full, is no failure: its content, or its lease, says where it belongs.
+        """
+        if place is record.state:
+            return False
+        try:
+            os.rename(self._path(record.id, place), self._path(record.id, record.state))
+        except OSError as error:
+            _log.warning("message %s stays in %s/ although it is %s: %s", record.id, place, record.state, error)
+            return False
+        return True
+
+    def _write_temporary(self, place: Directory, raw: bytes, *, sync: bool) -> tuple[int, str]:
+        temporary = f"{place.path}/{self._presence.temporary_name()}"
+        fd = os.open(temporary, _NEW_FLAGS, 0o666)
+        try:
+            if self._file_mode is not None:
+                os.fchmod(fd, self._file_mode)
+            write_all(fd, raw)
+            if sync:
+                self._durability.sync_content(fd)
+        except BaseException:
+            os.close(fd)
+            unlink_if_there(temporary)
+            raise
+        return fd, temporary

@@ -1,0 +1,179 @@
+"""The walk through all records: it fills the index, ends what a crash cut off, and sets aside what can't be read."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+from collections.abc import Callable, Iterator
+
+from retryspool.errors import CorruptRecordError
+from retryspool.files import TEMPORARY_PREFIX, StripedLocks
+from retryspool.model import Finding, Severity, State
+from retryspool_fs_meta.index import Index
+from retryspool_fs_meta.layout import CORRUPT_FOLDER, SUFFIX, Layout, id_of
+from retryspool_fs_meta.record_files import RecordFiles, Stored
+
+__all__ = ["Surveyor"]
+
+_log = logging.getLogger(__name__)
+
+
+class Surveyor:
+    """Keeps the index of one spool, and its folders, as they should be."""
+
+    def __init__(self, layout: Layout, files: RecordFiles, locks: StripedLocks, index: Index) -> None:
+        self._layout = layout
+        self._files = files
+        self._locks = locks
+        self._index = index
+        self._times: list[int] = []
+
+    def survey(self, stopped: Callable[[], bool]) -> None:
+        """Walk through all records that the index doesn't know where they are, until `stopped` says to end."""
+        times = self._modified()
+        seen: set[str] = set()
+        self._index.begin_scan()
+        try:
+            for state in State:
+                for message_id in self.ids_in(state):
+                    if stopped():
+                        return
+                    if self._index.state_of(message_id) is not state:
+                        self._visit(message_id, state)
+                    seen.add(message_id)
+            unseen = self._index.unseen(seen)
+        finally:
+            self._index.end_scan()
+        for message_id in unseen:
+            self.refresh(message_id)
+        self._times = times
+
+    def has_changed(self) -> bool:
+        """Tell whether names have changed since the last survey began, by whomever."""
+        return self._modified() != self._times
+
+    def _modified(self) -> list[int]:
+        return [os.stat(place.path).st_mtime_ns for place in self._layout.places.values()]
+
+    def ids_in(self, state: State) -> Iterator[str]:
+        """Yield the ids of the records in a folder, in constant memory."""
+        with os.scandir(self._layout.places[state].path) as entries:
+            for entry in entries:
+                message_id = id_of(entry.name)
+                if message_id is not None:
+                    yield message_id
+
+    def _visit(self, message_id: str, state: State) -> None:
+        try:
+            stored = self._files.read_at(message_id, state)
+        except CorruptRecordError:
+            self.set_aside(message_id)
+            return
+        if stored is not None:
+            if stored.record.state is not stored.place:
+                stored = self._put_in_place(message_id) or stored
+            self._index.put_scanned(stored.record)
+
+    def _put_in_place(self, message_id: str) -> Stored | None:
+        with self._locks.holding([message_id]):
+            try:
+                stored = self._files.read(message_id)
+            except CorruptRecordError:
+                return None
+            if stored is not None:
+                self._files.put_in_place(stored.record, stored.place)
+            return stored
+
+    def refresh(self, message_id: str) -> None:
+        """Look a message up, and note in the index what there is."""
+        try:
+            stored = self._files.read(message_id, self._index.state_of(message_id))
+            if stored is None:
+                with self._locks.holding([message_id]):
+                    stored = self._files.read(message_id)
+        except CorruptRecordError:
+            self.set_aside(message_id)
+            return
+        if stored is None:
+            self._index.remove(message_id)
+        else:
+            self._index.put(stored.record)
+
+    def set_aside(self, message_id: str) -> None:
+        """Move a record that can't be read to `corrupt/`, if that's so when its lock is held."""
+        with self._locks.holding([message_id]):
+            self.set_aside_locked(message_id)
+
+    def set_aside_locked(self, message_id: str) -> None:
+        """Do what `set_aside` does, with the lock held already."""
+        for state in State:
+            try:
+                self._files.read_at(message_id, state)
+            except CorruptRecordError as error:
+                self._index.remove(message_id)
+                path = self._layout.path(message_id, state)
+                target = self._free_name(message_id, torn=_is_torn(path))
+                os.rename(path, target)
+                self._layout.corrupt.sync()
+                self._layout.places[state].sync()
+                _log.error("%s; it is kept as %s", error, target)  # noqa: TRY400 -- the error's text says it all
+
+    def _free_name(self, message_id: str, *, torn: bool) -> str:
+        # A file without content holds nothing to save and stands for no message: its writer was cut off by a power cut.
+        suffix = ".torn" if torn else SUFFIX
+        for number in itertools.count():
+            path = f"{self._layout.corrupt.path}/{message_id}{f'.{number}' if number else ''}{suffix}"
+            if not os.path.lexists(path):
+                return path
+        raise AssertionError
+
+    def corrupt_path(self, message_id: str) -> str | None:
+        """Return where a message's record was set aside, None if it wasn't."""
+        path = f"{self._layout.corrupt.path}/{message_id}{SUFFIX}"
+        return path if os.path.lexists(path) else None
+
+    def findings(self) -> Iterator[Finding]:
+        """Read every record; yield those that can't be, and what doesn't belong here."""
+        for state in State:
+            place = self._layout.places[state].path
+            with os.scandir(place) as entries:
+                for entry in entries:
+                    message_id = id_of(entry.name)
+                    if message_id is not None:
+                        self._check(message_id, state)
+                    elif not entry.name.startswith(TEMPORARY_PREFIX):
+                        text = "is no record's name; it is left alone"
+                        yield Finding(Severity.NOTICE, f"{state.label}/{entry.name}", text)
+        with os.scandir(self._layout.corrupt.path) as entries:
+            for entry in entries:
+                subject = f"{CORRUPT_FOLDER}/{entry.name}"
+                if entry.name.endswith(".torn"):
+                    text = "was being written when the power went, and holds nothing; in standard mode nobody was promised it"
+                    yield Finding(Severity.WARNING, subject, text)
+                else:
+                    text = "can't be read; mend it and move it back to its state's folder, or remove it"
+                    yield Finding(Severity.ERROR, subject, text, id_of(entry.name))
+
+    def _check(self, message_id: str, state: State) -> None:
+        try:
+            self._files.read_at(message_id, state)
+        except CorruptRecordError:
+            self.set_aside(message_id)
+
+
+def _is_torn(path: str) -> bool:
+    """Tell whether a file is empty, or holds nothing but the zeros of blocks that were never written."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        while chunk := os.read(fd, 64 * 1024):
+            if chunk.strip(b"\0"):
+                return False
+    except IsADirectoryError:
+        return False
+    finally:
+        os.close(fd)
+    return True
