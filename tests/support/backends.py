@@ -10,10 +10,12 @@ from minimal_backends import MinimalDataFactory, MinimalMetaFactory
 from retryspool.data import DataBackend, DataFactory
 from retryspool.memory import MemoryDataFactory, MemoryMetaFactory
 from retryspool.meta import MetaBackend, MetaFactory
+from retryspool_fs_meta import FsMetaFactory
 
 META_FACTORIES: dict[str, Callable[[Path], MetaFactory]] = {
     "minimal": lambda _: MinimalMetaFactory(),
     "memory": lambda _: MemoryMetaFactory(),
+    "fs": FsMetaFactory,
 }
 DATA_FACTORIES: dict[str, Callable[[Path], DataFactory]] = {
     "minimal": lambda _: MinimalDataFactory(),

@@ -244,20 +244,18 @@ class FsMetaBackend(MetaBackend):
         with self._gate.passing("listing messages"):
             self._keeper.whole_index()  # by then what a crash has left in the wrong folder is in the right one
             ids = self._surveyor.ids_in(state)
-        while True:
-            batch: list[MessageMetadata] = []
+        while chosen := list(itertools.islice(ids, batch_size)):
             with self._gate.passing("listing messages"):
-                for message_id in itertools.islice(ids, batch_size):
-                    try:
-                        stored = self._files.read_at(message_id, state)
-                    except CorruptRecordError:
-                        self._surveyor.set_aside(message_id)
-                        continue
-                    if stored is not None and stored.record.state is state:
-                        batch.append(stored.record)
-            if not batch:
-                return
-            yield from batch
+                found = [self._read_listed(message_id, state) for message_id in chosen]
+            yield from (record for record in found if record is not None)
+
+    def _read_listed(self, message_id: str, state: State) -> MessageMetadata | None:
+        try:
+            stored = self._files.read_at(message_id, state)
+        except CorruptRecordError:
+            self._surveyor.set_aside(message_id)
+            return None
+        return stored.record if stored is not None and stored.record.state is state else None
 
     def get_state_count(self, state: State) -> int:
         """Return how many messages are in the state; until the index is filled, how many files are in its folder."""
