@@ -54,14 +54,13 @@ class Shards:
             try:
                 shard = self._open.get(shard_name) or self._make(shard_name)
                 if if_absent:
-                    os.link(file.name, name, src_dir_fd=file.directory.fd, dst_dir_fd=shard.fd, follow_symlinks=False)
+                    file.link_to(shard, name)
                 else:
-                    os.rename(file.name, name, src_dir_fd=file.directory.fd, dst_dir_fd=shard.fd)
+                    file.rename_to(shard, name)
             except FileExistsError:
                 raise DataExistsError(message_id) from None
             except FileNotFoundError:
-                for path in (self._base.path, file.path):
-                    os.stat(path)  # raises if it's this that has gone, and not the shard
+                file.check()  # raises if it's this that has gone, and not the shard
                 with self._lock:
                     self._open.pop(shard_name, None)
                 check_deadline()

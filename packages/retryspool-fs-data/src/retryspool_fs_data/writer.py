@@ -110,15 +110,13 @@ class FsDataWriter(DataWriter):
         self.flush()
         with wrapping_disk_errors(_storing(self._message_id)):
             self._store.durability.sync_content(self._file.fd)
-            self._file.close()
 
     def publish(self) -> Directory:
         """Give it its name; return the directory that is to be synced for it. The writer is closed then."""
         self._store.check_writing()
         with wrapping_disk_errors(_storing(self._message_id)):
             shard = self._store.shards.put(self._file, self._message_id, if_absent=self._if_absent)
-        if self._if_absent:
-            self._file.remove_name()
+        self._file.close()
         super().close()
         return shard
 
