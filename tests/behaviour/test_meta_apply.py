@@ -113,7 +113,7 @@ def test_a_move_to_the_same_state_in_a_batch_writes_nothing(meta: MetaBackend) -
         Move("", State.INCOMING, State.HOLD),
         Delete("a/b"),
     ],
-    ids=lambda write: f"{type(write).__name__}",
+    ids=["store id", "store record", "update id", "update record", "move", "delete"],
 )
 def test_what_could_never_be_carried_out_stops_the_batch_before_it_begins(meta: MetaBackend, invalid: Write) -> None:
     stored = meta.store_meta("a", MessageMetadata("a"))

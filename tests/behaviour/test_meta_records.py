@@ -117,15 +117,13 @@ def test_times_come_back_in_utc(new_meta: NewMeta, metadata: MessageMetadata) ->
 
 def test_times_are_kept_to_the_microsecond(meta: MetaBackend) -> None:
     nepal = timezone(timedelta(hours=5, minutes=45))
-    times = {
-        "created": datetime(2024, 2, 29, 23, 59, 59, 999_999, tzinfo=nepal),
-        "next_retry": datetime(2031, 1, 1, 0, 0, 0, 1, tzinfo=UTC),
-    }
-    meta.store_meta("a", MessageMetadata("a", **times))
+    created = datetime(2024, 2, 29, 23, 59, 59, 999_999, tzinfo=nepal)
+    next_retry = datetime(2031, 1, 1, 0, 0, 0, 1, tzinfo=UTC)
+    meta.store_meta("a", MessageMetadata("a", created=created, next_retry=next_retry))
 
     read = meta.get_meta("a")
 
-    assert times == {"created": read.created, "next_retry": read.next_retry}
+    assert (created, next_retry) == (read.created, read.next_retry)
     assert datetime(2024, 2, 29, 18, 14, 59, 999_999, tzinfo=UTC).timetuple() == read.created.timetuple()
 
 
@@ -169,7 +167,9 @@ INVALID = {
     "size of 64 bits": MessageMetadata("a", size=2**63),
     "priority that is text": MessageMetadata("a", priority="5"),  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     "naive time": MessageMetadata("a", next_retry=datetime(2024, 1, 1)),  # noqa: DTZ001
-    "time before year 1 in UTC": MessageMetadata("a", created=datetime.min.replace(tzinfo=timezone(timedelta(hours=1)))),
+    "time before year 1 in UTC": MessageMetadata(
+        "a", created=datetime.min.replace(tzinfo=timezone(timedelta(hours=1)))
+    ),
     "time after year 9999 in UTC": MessageMetadata("a", created=NEVER.replace(tzinfo=timezone(-timedelta(hours=1)))),
     "NUL": MessageMetadata("a", last_error="\0"),
     "lone surrogate": MessageMetadata("a", route="\ud800"),

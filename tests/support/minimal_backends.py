@@ -147,7 +147,7 @@ class MinimalData(DataBackend):
         self._check()
         if message_id not in self._stored:
             raise DataNotFoundError(message_id)
-        return io.BytesIO(self._stored[message_id][0])
+        return io.BufferedReader(io.BytesIO(self._stored[message_id][0]))
 
     def delete_data(self, message_id: str) -> None:
         validate_message_id(message_id)
@@ -178,7 +178,7 @@ class MinimalWriter(DataWriter):
     def write(self, data: ReadableBuffer, /) -> int:
         if self.closed:
             raise ValueError("write to a closed file")
-        chunk = bytes(data)
+        chunk = bytes(memoryview(data))
         self._content += chunk
         return len(chunk)
 

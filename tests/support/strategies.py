@@ -17,18 +17,21 @@ FAST = settings(
 )
 
 LETTERS_AND_DIGITS = string.ascii_letters + string.digits
+# fmt: off
 TRICKY_IDS = (
-    *("A", "a", "a.", "a..", "a.json", "a.data", "a.tmp.b", "a.json.tmp.1", "a.lock", "a.A", "a.a", "CON", "con", "nul"),
-    *("aux.txt", "COM1", "0", "00", "1e5", "a=b", "a+b", "a@b", "a-b", "a_b", "a.b", "x" * 200, "x" * 199 + "X", "x" * 199),
+    *("A", "a", "a.", "a..", "a.json", "a.data", "a.tmp.b", "a.json.tmp.1", "a.lock", "a.A", "a.a", "CON", "con"),
+    *("nul", "aux.txt", "COM1", "0", "00", "1e5", "a=b", "a+b", "a@b", "a-b", "a_b", "a.b"),
+    *("x" * 200, "x" * 199 + "X", "x" * 199),
 )
 """Ids that something confuses: file systems, suffixes, patterns, numbers."""
 
 HOSTILE_IDS = (
-    *("", ".", "..", ".a", "-a", "_a", "=a", "@a", "+a", "../a", "a/b", "a\\b", "/a", "a b", " a", "a ", "a\n", "\na", "a\0"),
-    *("a:b", "a*", "a?", "%61", "a%2Fb", "a;b", "a'b", 'a"b', "a<b", "a|b", "~a", "a~", "ä", "aä", "ａ", "٣", "a\u200b", "\ud800"),  # noqa: RUF001
-    *("x" * 201, "x" * 100_000),
+    *("", ".", "..", ".a", "-a", "_a", "=a", "@a", "+a", "../a", "a/b", "a\\b", "/a", "a b", " a", "a ", "a\n", "\na"),
+    *("a\0", "a:b", "a*", "a?", "%61", "a%2Fb", "a;b", "a'b", 'a"b', "a<b", "a|b", "~a", "a~", "ä", "aä", "ａ", "٣"),
+    *("a\u200b", "\ud800", "x" * 201, "x" * 100_000),
 )
 """What is no id."""
+# fmt: on
 
 message_ids = st.one_of(
     st.sampled_from(TRICKY_IDS),

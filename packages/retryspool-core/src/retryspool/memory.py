@@ -262,7 +262,7 @@ class MemoryData(DataBackend):
         with self._payloads() as payloads:
             if message_id not in payloads:
                 raise DataNotFoundError(message_id)
-            return io.BytesIO(payloads[message_id][0])
+            return io.BufferedReader(io.BytesIO(payloads[message_id][0]))  # not to be written to
 
     def delete_data(self, message_id: str) -> None:
         validate_message_id(message_id)
