@@ -10,6 +10,7 @@ from minimal_backends import MinimalDataFactory, MinimalMetaFactory
 from retryspool.data import DataBackend, DataFactory
 from retryspool.memory import MemoryDataFactory, MemoryMetaFactory
 from retryspool.meta import MetaBackend, MetaFactory
+from retryspool_fs_data import FsDataFactory
 from retryspool_fs_meta import FsMetaFactory
 
 META_FACTORIES: dict[str, Callable[[Path], MetaFactory]] = {
@@ -20,6 +21,7 @@ META_FACTORIES: dict[str, Callable[[Path], MetaFactory]] = {
 DATA_FACTORIES: dict[str, Callable[[Path], DataFactory]] = {
     "minimal": lambda _: MinimalDataFactory(),
     "memory": lambda _: MemoryDataFactory(),
+    "fs": FsDataFactory,
 }
 """Each makes the factory of an empty store, from an empty folder of its own."""
 
