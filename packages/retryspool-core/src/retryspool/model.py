@@ -37,6 +37,8 @@ class State(enum.Enum):
     ARCHIVED = 5
     """Done with, kept for the record."""
 
+    __hash__ = object.__hash__  # Enum's own hashes the name, in Python, for each look-up in each dictionary by state
+
     @property
     def label(self) -> str:
         """The state's name as people read it: `deferred`."""

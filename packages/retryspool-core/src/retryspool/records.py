@@ -69,6 +69,8 @@ def validate_metadata(metadata: MessageMetadata) -> MessageMetadata:
 
 
 def _validate_time(message_id: str, name: str, time: datetime) -> None:
+    if time.tzinfo is UTC:
+        return
     if time.utcoffset() is None:
         msg = f"message {message_id!r}: {name} has no time zone; use an aware datetime, such as datetime.now(UTC)"
         raise InvalidMetadataError(msg)
@@ -121,14 +123,18 @@ def validate_lease(lease: timedelta) -> timedelta:
     return lease
 
 
+def _in_utc(time: datetime) -> datetime:
+    return time if time.tzinfo is UTC else time.astimezone(UTC)
+
+
 def created(metadata: MessageMetadata, now: datetime) -> MessageMetadata:
     """Return the record as `store_meta` stores it."""
     return replace(
         metadata,
-        created=now if metadata.created == ZERO_TIME else metadata.created.astimezone(UTC),
+        created=now if metadata.created == ZERO_TIME else _in_utc(metadata.created),
         updated=now,
-        next_retry=metadata.next_retry.astimezone(UTC),
-        lease_expires=metadata.lease_expires.astimezone(UTC),
+        next_retry=_in_utc(metadata.next_retry),
+        lease_expires=_in_utc(metadata.lease_expires),
         version=1,
     )
 
@@ -143,10 +149,10 @@ def updated(
     check_version(stored, if_version)
     return replace(
         metadata,
-        created=stored.created if metadata.created == ZERO_TIME else metadata.created.astimezone(UTC),
+        created=stored.created if metadata.created == ZERO_TIME else _in_utc(metadata.created),
         updated=now,
-        next_retry=metadata.next_retry.astimezone(UTC),
-        lease_expires=metadata.lease_expires.astimezone(UTC),
+        next_retry=_in_utc(metadata.next_retry),
+        lease_expires=_in_utc(metadata.lease_expires),
         version=stored.version + 1,
     )
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
 from contextvars import copy_context
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -90,7 +89,7 @@ class FsMetaBackend(MetaBackend):
 
     def store_meta(self, message_id: str, metadata: MessageMetadata) -> MessageMetadata:
         records.validate_record(message_id, metadata)
-        with self._gate.passing("storing message", message_id), self._holding(message_id):
+        with self._gate.passing("storing message", message_id), self._locks.holding(message_id):
             self._durability.check()
             if self._files.exists(message_id):
                 raise MessageExistsError(message_id)
@@ -104,7 +103,7 @@ class FsMetaBackend(MetaBackend):
         with self._gate.passing("reading message", message_id):
             stored = self._files.read(message_id, self._index.state_of(message_id))
             if stored is None:
-                with self._holding(message_id):
+                with self._locks.holding(message_id):
                     stored = self._must_read(message_id)
             return stored.record
 
@@ -112,7 +111,7 @@ class FsMetaBackend(MetaBackend):
         self, message_id: str, metadata: MessageMetadata, *, if_version: int | None = None
     ) -> MessageMetadata:
         records.validate_record(message_id, metadata)
-        with self._gate.passing("updating message", message_id), self._holding(message_id):
+        with self._gate.passing("updating message", message_id), self._locks.holding(message_id):
             stored = self._must_read(message_id)
             record = records.updated(stored.record, metadata, utc_now(), if_version)
             self._replace(stored, record)
@@ -120,7 +119,7 @@ class FsMetaBackend(MetaBackend):
 
     def move_to_state(self, message_id: str, from_state: State, to_state: State) -> MessageMetadata:
         validate_message_id(message_id)
-        with self._gate.passing("moving message", message_id), self._holding(message_id):
+        with self._gate.passing("moving message", message_id), self._locks.holding(message_id):
             stored = self._must_read(message_id)
             record = records.moved(stored.record, from_state, to_state, utc_now())
             if record is not stored.record:
@@ -133,7 +132,7 @@ class FsMetaBackend(MetaBackend):
             self._durability.sync_names(self._delete(message_id, if_version))
 
     def _delete(self, message_id: str, if_version: int | None) -> Directory:
-        with self._holding(message_id):
+        with self._locks.holding(message_id):
             stored = self._must_read(message_id)
             records.check_version(stored.record, if_version)
             self._durability.check()
@@ -145,9 +144,6 @@ class FsMetaBackend(MetaBackend):
         self._durability.check()
         self._files.replace(stored, record)
         self._keeper.note(record)
-
-    def _holding(self, message_id: str) -> AbstractContextManager[None]:
-        return self._locks.holding([message_id])
 
     def _must_read(self, message_id: str) -> Stored:
         """Return what there is; with the lock held, None is no longer a maybe."""
@@ -186,7 +182,7 @@ class FsMetaBackend(MetaBackend):
 
     def _renew(self, claim: MessageMetadata, lease: timedelta) -> MessageMetadata | StorageError:
         try:
-            with self._holding(claim.id):
+            with self._locks.holding(claim.id):
                 stored = self._must_read(claim.id)
                 record = records.renewed(stored.record, claim, lease=lease, now=utc_now())
                 self._files.lease(stored, record)

@@ -104,14 +104,12 @@ class LeaseTable:
         """
         start = _start(message_id)
         place = stripe
-        while line := os.pread(self._fd, _LINE, place * _LINE):
-            if not line[0]:
-                return None
+        while line := self._line(place):
             if line.startswith(start, 9):
                 lease = _parse(line, message_id)
                 if lease is not None:
                     return lease
-                if line == os.pread(self._fd, _LINE, place * _LINE):  # not half-written, but damaged: void
+                if line == self._line(place):  # not half-written, but damaged: void
                     return None
                 continue
             place += self._stripes
@@ -122,7 +120,7 @@ class LeaseTable:
         start = _start(lease.message_id)
         free = place = stripe
         looking = True
-        while (line := os.pread(self._fd, _LINE, place * _LINE)) and line[0]:
+        while line := self._line(place):
             if line.startswith(start, 9):
                 free = place
                 break
@@ -137,10 +135,15 @@ class LeaseTable:
         """Remove the lease of a message if there is one. Needs the lock."""
         start = _start(message_id)
         place = stripe
-        while (line := os.pread(self._fd, _LINE, place * _LINE)) and line[0]:
+        while line := self._line(place):
             if line.startswith(start, 9):
                 self._write(_FREE, place)
             place += self._stripes
+
+    def _line(self, place: int) -> bytes:
+        """Return a line, empty where none was ever written."""
+        line = os.pread(self._fd, _LINE, place * _LINE)
+        return line if line and line[0] else b""
 
     def _write(self, line: bytes, place: int) -> None:
         written = os.pwrite(self._fd, line, place * _LINE)

@@ -76,7 +76,7 @@ class Surveyor:
             self._index.put_scanned(stored.record)
 
     def _put_in_place(self, message_id: str) -> Stored | None:
-        with self._locks.holding([message_id]):
+        with self._locks.holding(message_id):
             try:
                 stored = self._files.read(message_id)
             except CorruptRecordError:
@@ -90,7 +90,7 @@ class Surveyor:
         try:
             stored = self._files.read(message_id, self._index.state_of(message_id))
             if stored is None:
-                with self._locks.holding([message_id]):
+                with self._locks.holding(message_id):
                     stored = self._files.read(message_id)
         except CorruptRecordError:
             self.set_aside(message_id)
@@ -102,7 +102,7 @@ class Surveyor:
 
     def set_aside(self, message_id: str) -> None:
         """Move a record that can't be read to `corrupt/`, if that's so when its lock is held."""
-        with self._locks.holding([message_id]):
+        with self._locks.holding(message_id):
             self.set_aside_locked(message_id)
 
     def set_aside_locked(self, message_id: str) -> None:

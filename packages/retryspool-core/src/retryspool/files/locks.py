@@ -14,8 +14,7 @@ import os
 import struct
 import threading
 import zlib
-from collections.abc import Generator, Iterable
-from contextlib import contextmanager
+from types import TracebackType
 
 from retryspool.deadline import remaining
 from retryspool.errors import DeadlineExceededError
@@ -92,24 +91,33 @@ class StripedLocks:
         fcntl.fcntl(self._fd, fcntl.F_OFD_SETLK, self._drop[stripe])
         self._locks[stripe].release()
 
-    @contextmanager
-    def holding(self, keys: Iterable[str]) -> Generator[None]:
-        """Hold the stripes of all keys; taken in one order by everybody, so that nobody waits in a circle."""
-        taken: list[int] = []
-        try:
-            for stripe in sorted({self.stripe_of(key) for key in keys}):
-                self.acquire(stripe)
-                taken.append(stripe)
-            yield
-        finally:
-            for stripe in reversed(taken):
-                self.release(stripe)
+    def holding(self, key: str) -> Holding:
+        """Hold the stripe of a key for a block. Never two: others may take them in another order."""
+        return Holding(self, self.stripe_of(key))
 
     def close(self) -> None:
         """Close the file; may be called again."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+
+class Holding:
+    """A stripe that is held for a block."""
+
+    __slots__ = ("_locks", "_stripe")
+
+    def __init__(self, locks: StripedLocks, stripe: int) -> None:
+        self._locks = locks
+        self._stripe = stripe
+
+    def __enter__(self) -> None:
+        self._locks.acquire(self._stripe)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._locks.release(self._stripe)
 
 
 def _late() -> DeadlineExceededError:
