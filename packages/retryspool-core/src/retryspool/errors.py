@@ -142,14 +142,16 @@ class StateConflictError(StorageError):
         message_id: str,
         *,
         found: State,
-        expected: State | None = None,
+        expected: State | tuple[State, ...] | None = None,
         found_version: int | None = None,
         expected_version: int | None = None,
     ) -> None:
         if expected_version is not None:
             text = f"message {message_id!r} has version {found_version}, expected {expected_version}"
         else:
-            text = f"message {message_id!r} is {found.label!r}, expected {expected.label if expected else '?'!r}"
+            states = expected if isinstance(expected, tuple) else (expected,)
+            wanted = " or ".join(repr(state.label) if state else "another" for state in states)
+            text = f"message {message_id!r} is {found.label!r}, expected {wanted}"
         super().__init__(text)
         self.message_id = message_id
         self.found = found
