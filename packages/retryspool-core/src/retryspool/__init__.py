@@ -15,22 +15,54 @@
     queue.run()
 """
 
+import logging as _logging
+
+from retryspool import errors
 from retryspool.deadline import deadline
 from retryspool.errors import *  # noqa: F403 -- the whole tree, which errors.py lists in its __all__
-from retryspool.errors import __all__ as _errors
 from retryspool.ids import new_message_id, validate_message_id
+from retryspool.meta import ListOptions, ListResult, SortBy
 from retryspool.model import NEVER, ZERO_TIME, Finding, MessageMetadata, Severity, State
 from retryspool.plugins import get_data_factory, get_meta_factory, get_middleware, hookimpl, open_data, open_meta
+from retryspool.queue import (
+    Counters,
+    ExponentialRetry,
+    FixedRetry,
+    Handler,
+    Message,
+    MessageWriter,
+    Outgoing,
+    Queue,
+    QueueOptions,
+    RetryPolicy,
+    ScheduledRetry,
+    current_message_id,
+)
 from retryspool.spool import Spool
 
-__all__ = [  # noqa: PLE0604 -- names of errors are strings
+__all__ = [
     "NEVER",
     "ZERO_TIME",
+    "Counters",
+    "ExponentialRetry",
     "Finding",
+    "FixedRetry",
+    "Handler",
+    "ListOptions",
+    "ListResult",
+    "Message",
     "MessageMetadata",
+    "MessageWriter",
+    "Outgoing",
+    "Queue",
+    "QueueOptions",
+    "RetryPolicy",
+    "ScheduledRetry",
     "Severity",
+    "SortBy",
     "Spool",
     "State",
+    "current_message_id",
     "deadline",
     "get_data_factory",
     "get_meta_factory",
@@ -40,5 +72,7 @@ __all__ = [  # noqa: PLE0604 -- names of errors are strings
     "open_data",
     "open_meta",
     "validate_message_id",
-    *_errors,
 ]
+__all__ += errors.__all__
+
+_logging.getLogger(__name__).addHandler(_logging.NullHandler())  # silent until somebody wants to hear

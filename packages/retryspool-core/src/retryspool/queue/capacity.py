@@ -1,0 +1,92 @@
+"""How many more messages a worker may claim, and waiting until it's more than none."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+from retryspool.queue.options import QueueOptions
+
+__all__ = ["Capacity"]
+
+_AHEAD_S = 0.05
+"""What handlers would finish in so many seconds may be claimed ahead of them.
+
+So a worker of quick handlers isn't bound by the round trips of its claims, while one of slow handlers claims no more
+than can start now: what it took ahead would wait here while another worker is idle.
+"""
+
+
+class Capacity:
+    """The messages under this worker's lease: those whose handler isn't done, and those that aren't settled."""
+
+    def __init__(self, options: QueueOptions) -> None:
+        self._options = options
+        self._changed = threading.Condition()
+        self._waiting = False
+        self._stopped = False
+        self._unhandled = 0
+        self._unsettled = 0
+        self._ahead = 0
+        self._finished = 0
+        self._since = time.monotonic()
+
+    @property
+    def unsettled(self) -> int:
+        """Messages that are claimed and not settled yet."""
+        return self._unsettled
+
+    def wait(self) -> int:
+        """Wait until messages may be claimed, and return how many; 0 once stopped."""
+        with self._changed:
+            self._look_ahead()
+            self._waiting = True
+            self._changed.wait_for(lambda: self._stopped or self._room())
+            self._waiting = False
+            return 0 if self._stopped else self._room()
+
+    def _room(self) -> int:
+        """Return how many messages may be claimed; none while enough are claimed ahead to go on claiming in batches."""
+        ahead = self._unhandled - self._options.concurrency
+        if ahead >= 0 and ahead >= (self._ahead + 1) // 2:
+            return 0
+        room = min(self._options.batch_size, self._ahead - ahead, self._options.max_active - self._unsettled)
+        return max(room, 0)
+
+    def _look_ahead(self) -> None:
+        now = time.monotonic()
+        if now - self._since >= _AHEAD_S:
+            self._ahead = min(self._options.batch_size, int(self._finished * _AHEAD_S / (now - self._since)))
+            self._since = now
+            self._finished = 0
+
+    def wait_until_settled(self, timeout_s: float) -> None:
+        """Wait until nothing is unsettled, at the most for `timeout_s` seconds, or until stopped."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._stopped or not self._unsettled, timeout_s)
+
+    def claimed(self, count: int) -> None:
+        """Take note of claimed messages."""
+        with self._changed:
+            self._unhandled += count
+            self._unsettled += count
+
+    def handled(self) -> None:
+        """Take note that a message's handler is done."""
+        with self._changed:
+            self._unhandled -= 1
+            self._finished += 1
+            if self._waiting and self._room():
+                self._changed.notify_all()
+
+    def settled(self, count: int) -> None:
+        """Take note that messages are settled."""
+        with self._changed:
+            self._unsettled -= count
+            self._changed.notify_all()
+
+    def stop(self) -> None:
+        """Let nobody wait any more."""
+        with self._changed:
+            self._stopped = True
+            self._changed.notify_all()

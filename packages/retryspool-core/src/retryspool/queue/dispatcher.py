@@ -1,0 +1,126 @@
+"""Claiming: the thread that finds out when there's work, claims it and hands it out."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+
+from retryspool.errors import BackendClosedError, StorageError
+from retryspool.meta import StateCounter
+from retryspool.model import MessageMetadata, State, utc_now
+from retryspool.queue.capacity import Capacity
+from retryspool.queue.handlers import Handlers
+from retryspool.queue.options import QueueOptions
+from retryspool.spool import Spool
+
+__all__ = ["Dispatcher"]
+
+_log = logging.getLogger(__name__)
+
+_LISTEN_S = 0.25
+"""How long one wait for changes lasts at the most: so soon a stop is noticed."""
+
+_FIRST_PAUSE_S = 0.01
+
+
+class Dispatcher:
+    """Claims messages as fast as they can be handled.
+
+    :param hand_out: what is called with claimed messages, and when their claim began by the monotonic clock
+    :param until_idle: end once nothing is due and everything is settled
+    """
+
+    def __init__(
+        self,
+        spool: Spool,
+        options: QueueOptions,
+        handlers: Handlers,
+        capacity: Capacity,
+        *,
+        owner: str,
+        hand_out: Callable[[Sequence[MessageMetadata], float], None],
+        until_idle: bool,
+    ) -> None:
+        self._spool = spool
+        self._options = options
+        self._handlers = handlers
+        self._capacity = capacity
+        self._owner = owner
+        self._hand_out = hand_out
+        self._until_idle = until_idle
+        self._turn = 0
+        self._pause_s = _FIRST_PAUSE_S
+        self._stopped = threading.Event()
+
+    def stop(self) -> None:
+        """Claim nothing any more; `run()` ends soon."""
+        self._stopped.set()
+        self._capacity.stop()
+
+    def run(self) -> None:
+        """Claim and hand out until stopped."""
+        while limit := self._capacity.wait():
+            try:
+                if not self._claim(limit):
+                    return
+            except BackendClosedError as error:
+                _log.error("the worker ends: %s", error)
+                return
+            except Exception as error:  # noqa: BLE001 -- whatever a backend raises, the worker goes on
+                known = isinstance(error, StorageError)
+                _log.error("claiming failed, trying again in %.2f s: %s", self._pause_s, error, exc_info=not known)
+                self._stopped.wait(self._back_off())
+
+    def _claim(self, limit: int) -> bool:
+        """Claim once, and wait if that was all; returns False at the end."""
+        was_idle = not self._capacity.unsettled
+        since = time.monotonic()
+        sources = self._sources()
+        claimed = self._spool.meta.claim(
+            sources, limit=limit, lease=timedelta(seconds=self._options.lease_s), owner=self._owner
+        )
+        if claimed:
+            self._pause_s = _FIRST_PAUSE_S
+            self._hand_out(claimed, since)
+        elif self._until_idle and was_idle:
+            return False
+        if len(claimed) < limit:
+            if self._until_idle:
+                self._capacity.wait_until_settled(_LISTEN_S)
+            else:
+                self._wait(sources)
+        return True
+
+    def _sources(self) -> Sequence[State]:
+        """Return the states to claim from, each of them first in its turn, so that none starves the others."""
+        sources = deque(self._handlers.sources)
+        sources.rotate(self._turn)
+        self._turn += 1
+        return sources
+
+    def _wait(self, sources: Sequence[State]) -> None:
+        """Wait until something has changed, or is due, or it's time to look whatever one was told."""
+        until = time.monotonic() + min(self._options.poll_s, self._due_in_s(sources))
+        while (left := until - time.monotonic()) > 0 and not self._stopped.is_set():
+            if self._spool.meta.wait_for_change(min(left, _LISTEN_S)):
+                return
+
+    def _due_in_s(self, sources: Sequence[State]) -> float:
+        meta = self._spool.meta
+        if not isinstance(meta, StateCounter):
+            return self._options.poll_s
+        due = [oldest for state in (State.ACTIVE, *sources) if (oldest := meta.get_oldest_due(state)) is not None]
+        if not due:
+            return self._options.poll_s
+        left = (min(due) - utc_now()).total_seconds()
+        # What is due and yet wasn't claimed isn't for this worker, or not in the index yet: don't ask without a pause.
+        return left if left > 0 else self._back_off()
+
+    def _back_off(self) -> float:
+        pause = self._pause_s
+        self._pause_s = min(pause * 2, self._options.poll_s)
+        return pause

@@ -1,0 +1,443 @@
+"""The queue: what users hold in their hands."""
+
+from __future__ import annotations
+
+import builtins
+import logging
+import signal
+import threading
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from datetime import datetime, timedelta
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from types import FrameType, TracebackType
+from typing import BinaryIO, Self, Unpack
+
+from retryspool.data import Payload
+from retryspool.errors import QueueError
+from retryspool.meta import ListOptions, ListResult, SortBy, StateCounter
+from retryspool.middleware import Middleware
+from retryspool.model import Finding, MessageMetadata, State
+from retryspool.queue.counters import Counters
+from retryspool.queue.handlers import AnyHandler, Handle, Handler, Handlers
+from retryspool.queue.operations import Operations
+from retryspool.queue.options import QueueOptions, QueueSettings
+from retryspool.queue.outcome import Rules
+from retryspool.queue.policy import Policies, RetryPolicy
+from retryspool.queue.producer import EnqueueResult, IfExists, MessageWriter, NotBefore, Outgoing, Producer
+from retryspool.queue.worker import Worker
+from retryspool.records import due_at
+from retryspool.spool import DEFAULT_GRACE, Discrepancy, Spool
+
+__all__ = ["Queue"]
+
+_log = logging.getLogger(__name__)
+
+_LAST_STEPS_S = 5.0
+"""How long threads may take that have nothing to do any more but end."""
+
+
+class Queue:
+    """A spool whose messages are handled: enqueue, work, retry, bounce. Safe to share between threads.
+
+    It owns the spool: `close()` closes it. As a context manager it starts working if it has handlers by then, and
+    closes at the end.
+
+    :param options: its settings; the defaults if None
+    :param policies: retry policies by name, beside `exponential`
+    :raises InvalidOptionError: the options name a policy that there isn't
+    """
+
+    def __init__(
+        self, spool: Spool, options: QueueOptions | None = None, *, policies: Mapping[str, RetryPolicy] | None = None
+    ) -> None:
+        self.spool = spool
+        self.options = options or QueueOptions()
+        self.counters = Counters()
+        self._policies = Policies(policies or {}, self.options.retry_policy)
+        self._handlers = Handlers()
+        self._producer = Producer(spool, self.options, self._policies, self.counters)
+        self._operations = Operations(spool, self._policies)
+        self._lock = threading.Lock()  # of the three below
+        self._worker: Worker | None = None
+        self._stopped: list[Worker] = []
+        self._closed = False
+
+    @classmethod
+    def open(
+        cls,
+        path: str | Path | None = None,
+        *,
+        meta: str | None = None,
+        data: str | None = None,
+        middleware: Sequence[Middleware] = (),
+        policies: Mapping[str, RetryPolicy] | None = None,
+        **settings: Unpack[QueueSettings],
+    ) -> Self:
+        """Open a queue: on a folder, or on two backends by URL.
+
+        :param path: a folder, made if it isn't there
+        :param meta: the metadata backend's URL, such as `redis://localhost/0`
+        :param data: the data backend's URL, such as `s3://bucket/outbox`
+        :param middleware: what payloads go through; the first gets the user's bytes
+        :param policies: retry policies by name, beside `exponential`
+        :param settings: the fields of `QueueOptions`
+        :raises InvalidOptionError: a setting is outside its range, or neither a folder nor two URLs were given
+        :raises PluginError: there's no such backend; the message says what to install
+        """
+        options = QueueOptions(**settings)
+        Policies(policies or {}, options.retry_policy)  # complains before anything is opened
+        return cls(Spool.open(path, meta=meta, data=data, middleware=middleware), options, policies=policies)
+
+    # -- handlers ------------------------------------------------------------------------------------------------------
+
+    def handler(self, handler: AnyHandler) -> AnyHandler:
+        """Add a handler for messages, as a decorator."""
+        self._handlers.add(handler)
+        return handler
+
+    def bounce_handler(self, handler: AnyHandler) -> AnyHandler:
+        """Add a handler for messages that have bounced, as a decorator."""
+        self._handlers.add_bounce(handler)
+        return handler
+
+    def add_handler(self, handler: Handle | Handler) -> None:
+        """Add a handler for messages: a callable `(message, payload) -> None`, or a `Handler`.
+
+        A message goes to the first that takes it; one whose `can_handle` isn't there takes all. It is given a `Message`
+        and the payload, a readable binary file that is closed when it returns. If it returns, the message is done. Its
+        exceptions say what becomes of it: `PermanentError` bounces, `RetryableError` defers by a delay of its own, any
+        other is retried by policy.
+
+        :raises InvalidInputError: it isn't a handler, or is a coroutine function
+        """
+        self._handlers.add(handler)
+
+    def add_bounce_handler(self, handler: Handle | Handler) -> None:
+        """Add a handler for messages that have bounced; `message.last_error` says why they have.
+
+        A failure is retried by policy, up to the message's `max_attempts`; then it's kept.
+
+        :raises InvalidInputError: it isn't a handler, or is a coroutine function
+        """
+        self._handlers.add_bounce(handler)
+
+    # -- in ------------------------------------------------------------------------------------------------------------
+
+    def enqueue(
+        self,
+        payload: Payload,
+        *,
+        headers: Mapping[str, str] | None = None,
+        message_id: str | None = None,
+        route: str = "",
+        priority: int | None = None,
+        not_before: NotBefore = None,
+        max_attempts: int | None = None,
+        retry_policy: str | None = None,
+        if_exists: IfExists = "raise",
+    ) -> MessageMetadata:
+        """Store a message: when this returns, it's safe.
+
+        :param payload: bytes, a binary file read to its end, or an iterable of bytes
+        :param headers: kept with the message; `x-retry-policy` and `priority` set those, if the arguments don't; names
+            that begin with `x-retryspool-` are left out, so that headers can be copied from one message to another
+        :param message_id: a name for the message, and an idempotency key for as long as the message is there
+        :param route: the destination
+        :param priority: 0 to 100; 1 goes before 5
+        :param not_before: when it's due: a time with its zone, or a delay, a number being in seconds
+        :param max_attempts: so many failures, and it bounces; 1 to 1,000
+        :param retry_policy: the policy's name
+        :param if_exists: with `"skip"`, a message of this id that is there already is returned instead of an error
+        :returns: the record as stored
+        :raises MessageExistsError: there's a message of this id; it wasn't touched, and is safe
+        :raises InvalidInputError: an argument is outside its range, or there's no such policy; nothing is stored
+        """
+        message = Outgoing(
+            payload=payload,
+            headers=headers or {},
+            message_id=message_id,
+            route=route,
+            priority=priority,
+            not_before=not_before,
+            max_attempts=max_attempts,
+            retry_policy=retry_policy,
+        )
+        return self._producer.enqueue(message, if_exists)
+
+    def begin_enqueue(
+        self,
+        *,
+        headers: Mapping[str, str] | None = None,
+        message_id: str | None = None,
+        route: str = "",
+        priority: int | None = None,
+        not_before: NotBefore = None,
+        max_attempts: int | None = None,
+        retry_policy: str | None = None,
+        if_exists: IfExists = "raise",
+    ) -> MessageWriter:
+        """Begin to store a message whose payload is written piece by piece, in a `with` block; as `enqueue` otherwise.
+
+        :raises MessageExistsError: there's a message of this id; one that comes meanwhile shows at the end of the block
+        """
+        message = Outgoing(
+            payload=b"",
+            headers=headers or {},
+            message_id=message_id,
+            route=route,
+            priority=priority,
+            not_before=not_before,
+            max_attempts=max_attempts,
+            retry_policy=retry_policy,
+        )
+        return self._producer.begin(message, if_exists)
+
+    def enqueue_many(
+        self, messages: Iterable[Outgoing], *, if_exists: IfExists = "raise"
+    ) -> builtins.list[EnqueueResult]:
+        """Store several messages, faster than one by one.
+
+        :returns: one result each, in order: the record, or the `StorageError`, which is returned, not raised
+        :raises InvalidInputError: one of them has an argument outside its range; none is stored
+        """
+        return self._producer.enqueue_many(messages, if_exists)
+
+    # -- looking -------------------------------------------------------------------------------------------------------
+
+    def get(self, message_id: str) -> MessageMetadata:
+        """Return a message's record.
+
+        :raises MessageNotFoundError: there's none
+        """
+        return self.spool.get(message_id)
+
+    def open_payload(self, message_id: str) -> BinaryIO:
+        """Return a readable binary file of a message's payload, as it was handed in.
+
+        :raises MessageNotFoundError: there's no such message
+        :raises DataNotFoundError: its payload is gone
+        """
+        return self.spool.open_payload(self.spool.get(message_id))
+
+    def list(
+        self,
+        state: State,
+        options: ListOptions | None = None,
+        *,
+        limit: int = 100,
+        offset: int = 0,
+        sort_by: SortBy = SortBy.CREATED,
+        descending: bool = False,
+        since: datetime | None = None,
+    ) -> ListResult:
+        """List the ids of a state's messages, sorted, a page at a time.
+
+        :param options: all of the others in one
+        """
+        if options is None:
+            options = ListOptions(limit=limit, offset=offset, sort_by=sort_by, descending=descending, since=since)
+        return self.spool.meta.list_messages(state, options)
+
+    def iter(self, state: State) -> Iterator[MessageMetadata]:
+        """Yield the records of a state, in no particular order, in constant memory."""
+        return self.spool.meta.iter_messages(state)
+
+    def count(self, state: State) -> int:
+        """Return how many messages are in a state."""
+        meta = self.spool.meta
+        if isinstance(meta, StateCounter):
+            return meta.get_state_count(state)
+        return meta.list_messages(state, ListOptions(limit=0)).total
+
+    def counts(self) -> dict[State, int]:
+        """Return how many messages are in each state."""
+        return {state: self.count(state) for state in State}
+
+    def oldest_due(self, state: State) -> datetime | None:
+        """Return the earliest time at which a message of the state is due, or was; None without any."""
+        meta = self.spool.meta
+        if isinstance(meta, StateCounter):
+            return meta.get_oldest_due(state)
+        return min((due_at(record) for record in meta.iter_messages(state)), default=None)
+
+    # -- by hand -------------------------------------------------------------------------------------------------------
+    # Each is one write, tried again if somebody else's came between. Each raises MessageNotFoundError if there's no
+    # such message, and StateConflictError if it's in a state that this doesn't apply to. A message that a worker has
+    # under its lease is such a one, unless force=True takes it away from there; that worker's result is refused then.
+
+    def update_headers(
+        self, message_id: str, changes: Mapping[str, str | None], *, force: bool = False
+    ) -> MessageMetadata:
+        """Set a message's headers, and remove those whose new value is None."""
+        return self._operations.update_headers(message_id, changes, force=force)
+
+    def set_retry_policy(self, message_id: str, name: str, *, force: bool = False) -> MessageMetadata:
+        """Choose the policy for a message's further retries; an empty name for the queue's default.
+
+        :raises InvalidOptionError: there's no policy of that name
+        """
+        return self._operations.set_retry_policy(message_id, name, force=force)
+
+    def hold(self, message_id: str, *, force: bool = False) -> MessageMetadata:
+        """Set an incoming, deferred or bounced message aside, until it's released."""
+        return self._operations.hold(message_id, force=force)
+
+    def release(self, message_id: str) -> MessageMetadata:
+        """Let a held message go on, as incoming, due when it was before."""
+        return self._operations.release(message_id)
+
+    def retry(self, message_id: str, *, force: bool = False) -> MessageMetadata:
+        """Make a message due now, whatever it waits for; one that bounced or is archived starts afresh."""
+        return self._operations.retry(message_id, force=force)
+
+    def bounce(self, message_id: str, reason: str = "", *, force: bool = False) -> MessageMetadata:
+        """Give up an incoming, deferred or held message; bounce handlers get it."""
+        return self._operations.bounce(message_id, reason, force=force)
+
+    def requeue(self, message_id: str) -> MessageMetadata:
+        """Deliver an archived message again, as if it had just come in."""
+        return self._operations.requeue(message_id)
+
+    def delete(self, message_id: str, *, force: bool = False) -> None:
+        """Delete a message, its record and its payload."""
+        self._operations.delete(message_id, force=force)
+
+    # -- care ----------------------------------------------------------------------------------------------------------
+
+    def prune(self) -> int:
+        """Delete archived messages older than `retention_s`, and return how many; a worker does so now and then."""
+        if self.options.retention_s is None:
+            return 0
+        pruned = self._operations.prune(timedelta(seconds=self.options.retention_s), self.options.batch_size)
+        self.counters.add("pruned", pruned)
+        return pruned
+
+    def reconcile(self, *, grace: timedelta = DEFAULT_GRACE, dry_run: bool = False) -> Iterator[Discrepancy]:
+        """Find what a crash left between records and payloads, and sweep orphan payloads on the way.
+
+        :param grace: how old an orphan must be: longer than the longest enqueue
+        :param dry_run: only report
+        """
+        return self.spool.reconcile(grace=grace, dry_run=dry_run)
+
+    def check(self) -> Iterator[Finding]:
+        """Yield what endangers messages: settings of the stores, and contents that can't be read."""
+        return self.spool.check()
+
+    # -- work ----------------------------------------------------------------------------------------------------------
+
+    @property
+    def running(self) -> bool:
+        """Whether messages are being handled, in this process."""
+        worker = self._worker
+        return worker is not None and worker.is_running
+
+    def start(self) -> None:
+        """Begin to handle messages in the background. A queue that was stopped may be started again.
+
+        In the child of a fork nothing runs; it may be started there as well.
+
+        :raises QueueError: there's no handler, it runs already, or it was closed
+        """
+        self._start(until_idle=False)
+
+    def _start(self, *, until_idle: bool) -> Worker:
+        with self._lock:
+            if self._closed:
+                raise QueueError("the queue is closed")
+            if self.running:
+                raise QueueError("the queue is running already")
+            if not self._handlers.sources:
+                raise QueueError("the queue has no handler; add one with @queue.handler")
+            worker = self._worker = Worker(
+                self.spool,
+                Rules(self.options, self._policies),
+                self._handlers,
+                self.counters,
+                prune=self.prune,
+                until_idle=until_idle,
+            )
+            worker.start()
+            return worker
+
+    def stop(self, grace_s: float | None = None) -> None:
+        """Stop handling messages: claim no more, give back what hasn't begun, and let what runs come to its end.
+
+        Messages given back aren't counted as delivered. A handler that still runs when the grace time is over keeps its
+        lease, renewed, so that nobody else gets its message; what becomes of it is stored when it ends, unless the
+        queue is closed before. Does nothing if it isn't running.
+
+        :param grace_s: how long to wait for handlers, in seconds; the option's if None
+        """
+        with self._lock:
+            worker, self._worker = self._worker, None
+            if worker is None or not worker.is_here:
+                return
+            self._stopped.append(worker)
+        worker.begin_stop()
+        if not worker.join(self.options.grace_s if grace_s is None else grace_s):
+            _log.warning("worker %s: handlers still run after the grace time", worker.owner)
+        worker.ended.put(None)
+
+    def run(self, *, until_idle: bool = False) -> None:
+        """Handle messages until SIGTERM or SIGINT comes, or another thread calls `stop()`.
+
+        What a signal does is what `stop()` does; a second one doesn't wait for handlers any more. Signals are only
+        heeded where this is called from the main thread.
+
+        :param until_idle: end as soon as nothing is due
+        :raises QueueError: there's no handler, it runs already, or it was closed
+        """
+        worker = self._start(until_idle=until_idle)
+        with _signals(worker.ended):
+            event = worker.ended.get()
+            if event is not None:
+                worker.begin_stop()
+                with suppress(Empty):
+                    event = worker.ended.get(timeout=self.options.grace_s)
+        self.stop(_LAST_STEPS_S if event is None else 0)
+
+    def close(self) -> None:
+        """Stop, and close the spool. May be called again.
+
+        What a handler that still runs after the grace time achieves isn't stored any more: its message is delivered
+        again once the lease has expired.
+        """
+        self.stop()
+        with self._lock:
+            self._closed = True
+            workers, self._stopped = self._stopped, []
+        for worker in workers:
+            if worker.is_here:
+                worker.abandon()
+        self.spool.close()
+
+    def __enter__(self) -> Self:
+        if self._handlers.sources and not self.running:
+            self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+@contextmanager
+def _signals(received: SimpleQueue[int | None]) -> Generator[None]:
+    """Put SIGTERM and SIGINT into a queue, one that may be written to from a signal handler."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def receive(number: int, _frame: FrameType | None) -> None:
+        received.put(number)
+
+    before = {number: signal.signal(number, receive) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)

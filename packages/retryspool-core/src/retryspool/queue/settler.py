@@ -1,0 +1,248 @@
+"""Settling: the thread through which every result of a worker goes, and which renews its leases meanwhile.
+
+While one batch is being written the next gathers, so that batches are as large as they are worth, and a lone result
+waits for nothing. That one thread both renews and settles makes it easy to settle by the version of the last renewal.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from queue import Empty, SimpleQueue
+
+from retryspool import records
+from retryspool.errors import BackendClosedError, MessageNotFoundError, StateConflictError, StorageError
+from retryspool.meta import Delete, Update, WriteResult
+from retryspool.model import MessageMetadata, utc_now
+from retryspool.queue.capacity import Capacity
+from retryspool.queue.counters import CounterName, Counters
+from retryspool.queue.message import Job
+from retryspool.queue.outcome import Failed, GivenUp, Rules, Settlement
+from retryspool.spool import Spool
+
+__all__ = ["Settler"]
+
+_log = logging.getLogger(__name__)
+
+_FIRST_PAUSE_S = 0.1
+
+
+class Settler:
+    """Keeps the leases of a worker's messages, and settles them."""
+
+    def __init__(self, spool: Spool, rules: Rules, counters: Counters, capacity: Capacity) -> None:
+        self._spool = spool
+        self._rules = rules
+        self._counters = counters
+        self._capacity = capacity
+        self._lease_s: float = rules.options.lease_s
+        self._batch_size = rules.options.batch_size
+        self._inbox: SimpleQueue[Job | _Again | None] = SimpleQueue()
+        self._jobs: dict[str, Job] = {}
+        self._lock = threading.Lock()  # of _jobs
+        self._waiting: list[Job] = []
+        self._settle_at = 0.0
+        self._pause_s = _FIRST_PAUSE_S
+        self._renew_at = 0.0
+        self._closing = False
+        self._abandoned = False
+
+    # -- for other threads ---------------------------------------------------------------------------------------------
+
+    def add(self, claimed: Iterable[MessageMetadata], since: float) -> list[Job]:
+        """Take over the leases of messages that were just claimed.
+
+        :param since: when the claim began, by the monotonic clock
+        :returns: those to be handled: not those whose handler still runs here, its lease having expired meanwhile
+        """
+        jobs: list[Job] = []
+        expires = since + self._lease_s
+        with self._lock:
+            for record in claimed:
+                if record.id in self._jobs:
+                    self._inbox.put(_Again(record, expires))
+                else:
+                    self._jobs[record.id] = job = Job(record, expires)
+                    jobs.append(job)
+        return jobs
+
+    def put(self, job: Job) -> None:
+        """Settle a job by its outcome."""
+        self._inbox.put(job)
+        if self._abandoned:
+            _log.warning(
+                "message %s: its handler is done, but the queue is closed: it'll be delivered again", job.record.id
+            )
+
+    def close(self) -> None:
+        """Let `run()` end once everything is settled; nothing is added any more."""
+        self._closing = True
+        self._inbox.put(None)
+
+    def abandon(self) -> None:
+        """Let `run()` end now: what isn't settled is delivered again when its lease has expired."""
+        self._abandoned = True
+        with self._lock:
+            for job in self._jobs.values():
+                job.taken = True
+        self._inbox.put(None)
+
+    # -- the thread ----------------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Settle and renew until closed."""
+        while not self._abandoned and (self._jobs or not self._closing):
+            self._gather()
+            if self._waiting and time.monotonic() >= self._settle_at:
+                batch, self._waiting = self._waiting[: self._batch_size], self._waiting[self._batch_size :]
+                try:
+                    self._settle(batch)
+                except Exception:  # noqa: BLE001 -- the thread goes on, whatever a backend raises
+                    _log.exception("settling failed: %d messages are left until their leases expire", len(batch))
+                    self._end(batch)
+            if time.monotonic() >= self._renew_at:
+                self._renew_at = time.monotonic() + self._lease_s / 6
+                try:
+                    self._renew()
+                except Exception:  # noqa: BLE001 -- the thread goes on, whatever a backend raises
+                    _log.exception("renewing leases failed")
+
+    def _gather(self) -> None:
+        """Wait for results, and take what there is."""
+        until = min(self._renew_at, self._settle_at) if self._waiting else self._renew_at
+        try:
+            item = self._inbox.get(timeout=max(0.0, until - time.monotonic()))
+            while True:
+                if isinstance(item, Job):
+                    self._waiting.append(item)
+                elif item is not None:
+                    self._adopt(item)
+                if len(self._waiting) >= self._batch_size:
+                    break
+                item = self._inbox.get_nowait()
+        except Empty:
+            pass
+
+    def _adopt(self, again: _Again) -> None:
+        """Give a message that this worker claimed again to the handler that still runs; if none does, release it."""
+        job = self._jobs.get(again.record.id)
+        if job is None:
+            self._apply([Settlement(Update(records.released(again.record), again.record.version), ())])
+        else:
+            job.record, job.expires, job.taken = again.record, again.expires, False
+
+    def _settle(self, jobs: Sequence[Job]) -> None:
+        now = utc_now()
+        batch = [
+            (job, self._rules.settle(job.record, job.outcome, now)) for job in jobs if job.outcome and not job.taken
+        ]
+        results = self._apply([settlement for _, settlement in batch])
+        counts: Counter[CounterName] = Counter()
+        failed: dict[Job, StorageError] = {}
+        for (job, settlement), result in zip(batch, results, strict=True):
+            if isinstance(result, (StateConflictError, MessageNotFoundError)):
+                # A deletion that was tried before and didn't answer has had its effect.
+                if job.uncertain and isinstance(result, MessageNotFoundError) and isinstance(settlement.write, Delete):
+                    counts.update(settlement.counts)
+                else:
+                    job.taken = True
+            elif isinstance(result, StorageError):
+                failed[job] = result
+            else:
+                counts.update(settlement.counts)
+                _log_settled(job, settlement)
+        self._try_again(failed)
+        done = [job for job in jobs if job not in failed]
+        for job in done:
+            if job.taken:
+                counts["lost_leases"] += 1
+                _log.warning("message %s: its lease was lost, and so its result is discarded", job.record.id)
+        self._end(done)
+        for name, count in counts.items():
+            self._counters.add(name, count)
+        self._counters.add("handler_seconds", sum(job.seconds for job in done))
+
+    def _apply(self, settlements: Sequence[Settlement]) -> list[WriteResult]:
+        writes = [settlement.write for settlement in settlements]
+        try:
+            return self._spool.apply(writes) if writes else []
+        except StorageError as error:
+            return [error] * len(writes)
+
+    def _try_again(self, failed: dict[Job, StorageError]) -> None:
+        """Keep results that the store didn't take: for its next try, as long as their leases last."""
+        if not failed:
+            self._pause_s = _FIRST_PAUSE_S
+            return
+        error = next(iter(failed.values()))
+        _log.warning("%d results couldn't be stored, trying again in %.1f s: %s", len(failed), self._pause_s, error)
+        for job, error in list(failed.items()):
+            job.uncertain = True
+            if job.lost or isinstance(error, BackendClosedError):
+                del failed[job]
+                job.taken = True
+        self._waiting = [*failed, *self._waiting]
+        self._settle_at = time.monotonic() + self._pause_s
+        self._pause_s = min(self._pause_s * 2, self._lease_s / 6)
+
+    def _end(self, jobs: Sequence[Job]) -> None:
+        with self._lock:
+            for job in jobs:
+                del self._jobs[job.record.id]
+        self._capacity.settled(len(jobs))
+
+    def _renew(self) -> None:
+        """Renew the leases of which a third is over."""
+        soon = time.monotonic() + self._lease_s * 2 / 3
+        with self._lock:
+            due = [job for job in self._jobs.values() if job.expires <= soon and not job.taken]
+        for start in range(0, len(due), self._batch_size):
+            batch = due[start : start + self._batch_size]
+            since = time.monotonic()
+            try:
+                results = self._spool.meta.renew([job.record for job in batch], lease=timedelta(seconds=self._lease_s))
+            except StorageError as error:
+                results = [error] * len(batch)
+            for job, result in zip(batch, results, strict=True):
+                if isinstance(result, MessageMetadata):
+                    job.record, job.expires = result, since + self._lease_s
+                elif isinstance(result, (StateConflictError, MessageNotFoundError)):
+                    job.taken = True
+                    _log.warning("message %s: the lease is lost while its handler runs: %s", job.record.id, result)
+                else:
+                    _log.warning("message %s: its lease can't be renewed: %s", job.record.id, result)
+
+
+@dataclass(frozen=True, slots=True)
+class _Again:
+    """A message that this worker has claimed while it still had it."""
+
+    record: MessageMetadata
+    expires: float
+
+
+def _log_settled(job: Job, settlement: Settlement) -> None:
+    level = logging.DEBUG
+    error = ""
+    if isinstance(job.outcome, (Failed, GivenUp)):
+        level, error = logging.INFO, job.outcome.error
+    if not _log.isEnabledFor(level):
+        return
+    record = job.record
+    write = settlement.write
+    became = "deleted" if isinstance(write, Delete) else write.metadata.state.label
+    extra = {
+        "message_id": record.id,
+        "route": record.route,
+        "claimed_from": job.origin.label,
+        "became": became,
+        "attempts": record.attempts if isinstance(write, Delete) else write.metadata.attempts,
+        "seconds": job.seconds,
+        "error": error,
+    }
+    _log.log(level, "message %s: %s%s", record.id, became, f" ({error})" if error else "", extra=extra)

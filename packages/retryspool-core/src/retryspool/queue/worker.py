@@ -1,0 +1,194 @@
+"""A worker: the threads that claim, handle and settle, from one start to its stop."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Callable, Sequence
+from queue import Empty, SimpleQueue
+
+from retryspool.model import MessageMetadata
+from retryspool.queue.capacity import Capacity
+from retryspool.queue.counters import Counters
+from retryspool.queue.dispatcher import Dispatcher
+from retryspool.queue.handlers import Handlers
+from retryspool.queue.message import Job
+from retryspool.queue.outcome import Released, Rules
+from retryspool.queue.runner import Runner
+from retryspool.queue.settler import Settler
+from retryspool.spool import Spool
+
+__all__ = ["Worker"]
+
+_log = logging.getLogger(__name__)
+
+_ABANDON_S = 5.0
+"""How long a write that is under way may take before the stores are closed under it, in seconds."""
+
+
+def _new_owner() -> str:
+    """Return a name that no other start of a worker has, on any machine."""
+    host = re.sub(r"[^A-Za-z0-9.-]", "-", socket.gethostname())[:64]
+    return f"{host}.{os.getpid()}.{secrets.token_hex(4)}"
+
+
+class Worker:
+    """One start of a queue's worker. It can't be started again; it doesn't run on in the child of a fork.
+
+    :param prune: what is called now and then, to delete what is archived for long enough
+    :param until_idle: end once nothing is due and everything is settled
+    """
+
+    def __init__(
+        self,
+        spool: Spool,
+        rules: Rules,
+        handlers: Handlers,
+        counters: Counters,
+        *,
+        prune: Callable[[], object],
+        until_idle: bool,
+    ) -> None:
+        options = rules.options
+        self.owner = _new_owner()
+        self.ended: SimpleQueue[int | None] = SimpleQueue()
+        """Gets None when the worker has ended; a signal's number when one comes."""
+        self._pid = os.getpid()
+        self._rules = rules
+        self._counters = counters
+        self._capacity = Capacity(options)
+        self._settler = Settler(spool, rules, counters, self._capacity)
+        self._runner = Runner(spool, handlers)
+        self._dispatcher = Dispatcher(
+            spool,
+            options,
+            handlers,
+            self._capacity,
+            owner=self.owner,
+            hand_out=self._hand_out,
+            until_idle=until_idle,
+        )
+        self._prune = prune
+        self._stop_pruning = threading.Event()
+        self._ready: SimpleQueue[Job | None] = SimpleQueue()
+        self._stopping = False
+        self._settling = self._thread("settler", self._settle)
+        self._dispatching = self._thread("dispatcher", self._dispatch)
+        self._handling = [self._thread(f"handler-{number}", self._handle) for number in range(options.concurrency)]
+        self._pruning = [self._thread("pruner", self._prune_now_and_then)] if options.retention_s is not None else []
+
+    def _thread(self, name: str, target: Callable[[], None]) -> threading.Thread:
+        # Daemons: a handler that never returns must not keep a process from ending.
+        return threading.Thread(target=target, name=f"retryspool-{name}", daemon=True)
+
+    @property
+    def _threads(self) -> list[threading.Thread]:
+        return [self._settling, self._dispatching, *self._handling, *self._pruning]
+
+    @property
+    def is_here(self) -> bool:
+        """Whether its threads are this process's: not after a fork."""
+        return self._pid == os.getpid()
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it takes messages."""
+        return self.is_here and self._dispatching.is_alive() and not self._stopping
+
+    def start(self) -> None:
+        """Start its threads."""
+        _log.info("worker %s starts", self.owner)
+        for thread in self._threads:
+            thread.start()
+
+    # -- stopping ------------------------------------------------------------------------------------------------------
+
+    def begin_stop(self) -> None:
+        """Claim no more, release what hasn't begun, and end once what runs is done and settled."""
+        self._stopping = True
+        self._dispatcher.stop()
+
+    def join(self, timeout_s: float) -> bool:
+        """Wait until it has ended; returns False if handlers still run when the time is over."""
+        until = time.monotonic() + timeout_s
+        for thread in self._threads:
+            if thread is not threading.current_thread():  # a handler may stop its own queue
+                thread.join(max(0.0, until - time.monotonic()))
+        return not any(thread.is_alive() for thread in self._threads)
+
+    def abandon(self) -> None:
+        """Settle no more: what still runs keeps its lease until that expires, and is delivered again."""
+        self._settler.abandon()
+        self._settling.join(_ABANDON_S)
+
+    # -- the threads ---------------------------------------------------------------------------------------------------
+
+    def _dispatch(self) -> None:
+        try:
+            self._dispatcher.run()
+        finally:
+            self._stopping = True
+            self._stop_pruning.set()
+            self._release_ready()
+            for _ in self._handling:
+                self._ready.put(None)
+            self._settler.close()
+
+    def _release_ready(self) -> None:
+        while True:
+            try:
+                job = self._ready.get_nowait()
+            except Empty:
+                return
+            if job is not None:
+                self._release(job)
+
+    def _hand_out(self, claimed: Sequence[MessageMetadata], since: float) -> None:
+        self._counters.add("claimed", len(claimed))
+        jobs = self._settler.add(claimed, since)
+        self._capacity.claimed(len(jobs))
+        for job in jobs:
+            job.outcome = self._rules.given_up(job.record)
+            if job.outcome is None:
+                self._ready.put(job)
+            else:
+                self._finish(job)
+
+    def _handle(self) -> None:
+        while (job := self._ready.get()) is not None:
+            if self._stopping:
+                self._release(job)
+                continue
+            self._runner.run(job)
+            if not self.is_here:
+                return  # the handler has forked, and this is the child: the message is the parent's
+            self._finish(job)
+
+    def _release(self, job: Job) -> None:
+        job.outcome = Released()
+        self._finish(job)
+
+    def _finish(self, job: Job) -> None:
+        self._capacity.handled()
+        self._settler.put(job)
+
+    def _settle(self) -> None:
+        try:
+            self._settler.run()
+        finally:
+            _log.info("worker %s has ended", self.owner)
+            self.ended.put(None)
+
+    def _prune_now_and_then(self) -> None:
+        while True:
+            try:
+                self._prune()
+            except Exception:  # noqa: BLE001 -- the thread goes on, whatever a backend raises
+                _log.exception("pruning the archive failed")
+            if self._stop_pruning.wait(self._rules.options.prune_interval_s):
+                return
