@@ -1,0 +1,1 @@
+"""`retryspool demo`: a spool that is put through its paces, and audited."""

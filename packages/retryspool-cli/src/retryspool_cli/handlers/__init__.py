@@ -1,0 +1,1 @@
+"""What `retryspool work` delivers to, as handlers of a queue."""
