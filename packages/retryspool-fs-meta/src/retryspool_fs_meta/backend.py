@@ -129,14 +129,19 @@ class FsMetaBackend(MetaBackend):
     def delete_meta(self, message_id: str, *, if_version: int | None = None) -> None:
         validate_message_id(message_id)
         with self._gate.passing("deleting message", message_id):
-            self._durability.sync_names(self._delete(message_id, if_version))
-
-    def _delete(self, message_id: str, if_version: int | None) -> Directory:
-        with self._locks.holding(message_id):
-            stored = self._must_read(message_id)
-            records.check_version(stored.record, if_version)
             self._durability.check()
-            directory = self._files.remove(stored)
+            directory = self._remove(message_id, if_version)
+            self._keeper.tell([message_id])
+            self._durability.sync_names(directory)
+
+    def _remove(self, message_id: str, if_version: int | None) -> Directory:
+        with self._locks.holding(message_id):
+            place = None if if_version is None else self._files.is_claimed_as(if_version, message_id)
+            if place is None:
+                stored = self._must_read(message_id)
+                records.check_version(stored.record, if_version)
+                place = stored.place
+            directory = self._files.remove(message_id, place)
             self._keeper.note_gone(message_id)
         return directory
 
@@ -218,12 +223,13 @@ class FsMetaBackend(MetaBackend):
         directories: set[Directory] = set()
         for write in writes:
             try:
-                directories.add(self._delete(write.message_id, write.if_version))
+                directories.add(self._remove(write.message_id, write.if_version))
                 results.append(None)
             except OSError as error:
                 results.append(error if isinstance(error, StorageError) else disk_error("deleting messages", error))
             except StorageError as error:
                 results.append(error)
+        self._keeper.tell(write.message_id for write, result in zip(writes, results, strict=True) if result is None)
         try:
             self._durability.sync_names(*directories)
         except StorageError as error:
@@ -280,10 +286,14 @@ class FsMetaBackend(MetaBackend):
         base = str(self._layout.base)
         network = network_file_system(self._layout.base)
         if network is not None:
-            text = f"lies on a network file system ({network}), whose locks and syncs can't be relied on; use a local disk"
+            text = (
+                f"lies on a network file system ({network}), whose locks and syncs can't be relied on; use a local disk"
+            )
             yield Finding(Severity.WARNING, base, text)
         if self._sync is SyncMode.PERFORMANCE:
-            yield Finding(Severity.WARNING, base, "is open in performance mode: a power cut loses what isn't on the disk yet")
+            yield Finding(
+                Severity.WARNING, base, "is open in performance mode: a power cut loses what isn't on the disk yet"
+            )
         elif self._sync is SyncMode.HYBRID:
             yield Finding(Severity.NOTICE, base, "is open in hybrid mode: a power cut loses the last moments")
 

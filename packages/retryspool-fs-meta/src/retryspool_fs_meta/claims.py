@@ -42,9 +42,7 @@ class _Request:
 class Claimer:
     """The claims of one backend instance."""
 
-    def __init__(
-        self, files: RecordFiles, locks: StripedLocks, surveyor: Surveyor, keeper: IndexKeeper
-    ) -> None:
+    def __init__(self, files: RecordFiles, locks: StripedLocks, surveyor: Surveyor, keeper: IndexKeeper) -> None:
         self._files = files
         self._locks = locks
         self._surveyor = surveyor
@@ -80,7 +78,7 @@ class Claimer:
         finally:
             index.put_back([*untried, *busy])
             if claimed:
-                self._keeper.tell(claimed)
+                self._keeper.tell(record.id for record in claimed)
         return claimed
 
     def _claim(

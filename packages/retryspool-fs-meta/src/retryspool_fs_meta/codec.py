@@ -37,7 +37,7 @@ def decode(raw: bytes, message_id: str) -> tuple[MessageMetadata, Fields]:
     :raises CorruptRecordError: it isn't one
     """
     try:
-        fields = json.loads(raw)
+        fields = json.loads(raw.decode())
     except (ValueError, RecursionError) as error:
         raise _corrupt(message_id, f"isn't JSON: {error}") from None
     if type(fields) is not dict:

@@ -65,9 +65,7 @@ class FsMetaFactory(MetaFactory):
     @classmethod
     def from_url(cls, url: str) -> Self:
         """Take the settings from `fs:///var/spool/x?sync=hybrid`, or from `fs:spool/x`, relative to the working directory."""
-        parsed = parse_url(
-            url, {"sync": SyncMode, "sync_interval": float, "dir_mode": _octal, "file_mode": _octal}
-        )
+        parsed = parse_url(url, {"sync": SyncMode, "sync_interval": float, "dir_mode": _octal, "file_mode": _octal})
         if parsed.host or parsed.port or parsed.user:
             msg = f"{url!r} names a host; an absolute path has three slashes (fs:///var/spool/x), a relative one none (fs:x)"
             raise InvalidUrlError(msg)

@@ -37,6 +37,8 @@ class Hints:
         """Note that messages have changed."""
         token = self._token
         lines = b"".join([b"%s %s\n" % (token, message_id.encode()) for message_id in message_ids])
+        if not lines:
+            return
         with contextlib.suppress(OSError):  # a hint that can't be written is one that was missed
             os.write(self._fd, lines)
             self._told += 1

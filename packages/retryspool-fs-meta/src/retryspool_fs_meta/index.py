@@ -27,7 +27,18 @@ _FEW = 64
 class _Entry:
     """What the index knows of one message."""
 
-    __slots__ = ("attempts", "claimed_from", "created", "due", "next_retry", "number", "priority", "route", "state", "updated")
+    __slots__ = (
+        "attempts",
+        "claimed_from",
+        "created",
+        "due",
+        "next_retry",
+        "number",
+        "priority",
+        "route",
+        "state",
+        "updated",
+    )
 
     def __init__(self, record: MessageMetadata, number: int) -> None:
         self.number = number
@@ -171,7 +182,12 @@ class _Listing:
             value, message_id = key
             entry = entries.get(message_id)
             # A message that left and came back under the same key stands here twice.
-            if entry is not None and entry.state is self._state and getattr(entry, self._attribute) == value and key != last:
+            if (
+                entry is not None
+                and entry.state is self._state
+                and getattr(entry, self._attribute) == value
+                and key != last
+            ):
                 last = key
                 yield message_id
 

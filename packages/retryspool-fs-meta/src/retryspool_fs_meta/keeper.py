@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 from retryspool.deadline import remaining
 from retryspool.errors import BackendClosedError, DeadlineExceededError, RetrySpoolError
@@ -58,15 +58,14 @@ class IndexKeeper:
         if not self._changed.is_set():
             self._changed.set()
 
-    def tell(self, claimed: Sequence[MessageMetadata]) -> None:
-        """Tell the others of a batch of claims, which the index has already."""
-        self._hints.tell([record.id for record in claimed])
-
     def note_gone(self, message_id: str) -> None:
-        """Take up that this instance has deleted a record, and tell the others."""
-        self._hints.tell([message_id])
+        """Take up that this instance has deleted a record."""
         if self._wanted.is_set():
             self._index.remove(message_id)
+
+    def tell(self, message_ids: Iterable[str]) -> None:
+        """Tell the others what this instance has claimed or deleted, in one go."""
+        self._hints.tell(message_ids)
 
     # -- asked by the backend ------------------------------------------------------------------------------------------
 

@@ -72,11 +72,24 @@ class RecordFiles:
         :raises CorruptRecordError: it can't be read
         """
         lease = self._leases.find(message_id, self._stripe_of(message_id))
+        raw, place = self._find(message_id, likely)
+        return None if raw is None else self._stored(raw, message_id, place, lease)
+
+    def is_claimed_as(self, claim_version: int, message_id: str) -> State | None:
+        """Return the folder of a record that lies under a lease of this version, without reading more of it than that."""
+        lease = self._leases.find(message_id, self._stripe_of(message_id))
+        if lease is not None and lease.version == claim_version:
+            raw, place = self._find(message_id, State.ACTIVE)
+            if raw is not None and digest_of(raw) == lease.base:
+                return place
+        return None
+
+    def _find(self, message_id: str, likely: State | None) -> tuple[bytes | None, State]:
         for place in _SEARCH if likely is None else (likely, *_SEARCH):
             raw = self._content(self._path(message_id, place), message_id)
             if raw is not None:
-                return self._stored(raw, message_id, place, lease)
-        return None
+                return raw, place
+        return None, State.INCOMING
 
     def read_at(self, message_id: str, place: State) -> Stored | None:
         """Return a message's record if it lies in this folder.
@@ -121,9 +134,7 @@ class RecordFiles:
 
     def exists(self, message_id: str) -> bool:
         """Tell whether there's a record, in whatever condition. Needs the lock."""
-        return any(
-            os.access(self._path(message_id, place), os.F_OK, follow_symlinks=False) for place in _SEARCH
-        )
+        return any(os.access(self._path(message_id, place), os.F_OK, follow_symlinks=False) for place in _SEARCH)
 
     # -- write; each needs the lock ------------------------------------------------------------------------------------
 
@@ -166,11 +177,11 @@ class RecordFiles:
         else:
             self._durability.sync_names(place)
 
-    def remove(self, stored: Stored) -> Directory:
+    def remove(self, message_id: str, place: State) -> Directory:
         """Remove a record; return the directory to be synced before anybody is told."""
-        os.unlink(self._path(stored.record.id, stored.place))
-        self.end_lease(stored.record.id)
-        return self._layout.places[stored.place]
+        os.unlink(self._path(message_id, place))
+        self.end_lease(message_id)
+        return self._layout.places[place]
 
     def lease(self, stored: Stored, record: MessageMetadata) -> None:
         """Put a claimed or renewed record over the one that was found. It survives the kill of this process."""
