@@ -3,8 +3,8 @@
 The payload comes first, then the record. What is found under an id that a user chose (an id made just now is free):
 
 - a record: the message is there, nothing is touched;
-- a payload without a record: either another enqueue is between its two writes, and its record appears in a moment; or one
-  was cut off there by a crash, and nobody was promised anything: the orphan goes.
+- a payload without a record: either another enqueue is between its two writes, and its record appears in a moment; or
+  one was cut off there by a crash, and nobody was promised anything: the orphan goes.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import threading
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from types import TracebackType
@@ -30,7 +30,7 @@ from retryspool.errors import (
 )
 from retryspool.meta import MetaBackend
 from retryspool.middleware import Middleware
-from retryspool.model import MessageMetadata, State
+from retryspool.model import MessageMetadata
 from retryspool.records import validate_metadata
 from retryspool.spool.writer import ENCODING_HEADER, PayloadWriter
 
@@ -62,8 +62,18 @@ class Enqueuer:
             self._remove_orphan(record.id)
         return EnqueueTransaction(self, record)
 
+    def marked(self, record: MessageMetadata) -> MessageMetadata:
+        """Return the record with what its payload goes through, whatever it said of that before."""
+        names = ",".join(stage.name for stage in self.middleware)
+        if record.headers.get(ENCODING_HEADER, "") == names:
+            return record
+        headers = {name: value for name, value in record.headers.items() if name != ENCODING_HEADER}
+        if names:
+            headers[ENCODING_HEADER] = names
+        return replace(record, headers=headers)
+
     @contextmanager
-    def window(self, message_id: str) -> Iterator[None]:
+    def window(self, message_id: str) -> Generator[None]:
         """Hold off those who would take this id's payload for an orphan."""
         with self._windows[zlib.crc32(message_id.encode()) % _WINDOWS]:
             yield
@@ -71,8 +81,8 @@ class Enqueuer:
     def refuse_existing(self, message_id: str) -> None:
         """Do nothing if there's no record of this id.
 
-        :raises MessageExistsError: there's one, and it's durable: its writer may not have returned yet, so what was seen is
-            asked for once more in the way that only returns when it is
+        :raises MessageExistsError: there's one, and it's durable: its writer may not have returned yet, so what was seen
+            is asked for once more in the way that only returns when it is
         """
         try:
             state = self.meta.get_meta(message_id).state
@@ -161,7 +171,7 @@ class EnqueueTransaction:
         if self.payload.closed:
             msg = f"message {self.message_id!r} was committed or aborted already"
             raise ValueError(msg)
-        record = replace(self.record, headers=self._headers())
+        record = self._enqueuer.marked(self.record)
         try:
             validate_metadata(record)
         except BaseException:
@@ -182,12 +192,6 @@ class EnqueueTransaction:
         except DataExistsError:
             self._enqueuer.wait_for_record(self.message_id)
             raise
-
-    def _headers(self) -> Mapping[str, str]:
-        if not self._enqueuer.middleware:
-            return self.record.headers
-        names = ",".join(stage.name for stage in self._enqueuer.middleware)
-        return {**self.record.headers, ENCODING_HEADER: names}
 
     def abort(self) -> None:
         """Throw the message away. Does nothing after `commit()`."""

@@ -116,8 +116,8 @@ class Spool:
         stores: list[Store] = []
         for (record, _), size in zip(batch, sizes, strict=True):
             if isinstance(size, int):
-                stores.append(Store(replace(record, size=size)))
-        outcomes = iter(self.meta.apply(stores))
+                stores.append(Store(replace(self._enqueuer.marked(record), size=size)))
+        outcomes = iter(self._try_apply(stores))
         for (record, _), size in zip(batch, sizes, strict=True):
             outcome = next(outcomes) if isinstance(size, int) else size
             if isinstance(outcome, StorageError):
@@ -125,6 +125,12 @@ class Spool:
             if outcome is not None:  # only a deletion's is
                 results.append(outcome)
         return results
+
+    def _try_apply(self, stores: Sequence[Store]) -> Sequence[WriteResult]:
+        try:
+            return self.meta.apply(stores)
+        except StorageError as error:
+            return [error] * len(stores)
 
     def _try_enqueue(
         self, record: MessageMetadata, payload: Payload, *, is_new: bool
