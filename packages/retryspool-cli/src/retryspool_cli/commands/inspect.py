@@ -156,7 +156,7 @@ def _due(record: MessageMetadata, now: datetime) -> str:
 
     if record.state is State.ACTIVE:
         return f"lease {ago(record.lease_expires, now)}" if record.lease_owner else "no lease"
-    if record.state in {State.HOLD, State.ARCHIVED} or record.next_retry == NEVER:
+    if record.state in {State.HOLD, State.BOUNCE, State.ARCHIVED} or record.next_retry == NEVER:
         return "-"
     return ago(record.next_retry, now) if record.next_retry > now else "now"
 

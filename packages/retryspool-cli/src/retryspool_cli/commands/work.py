@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from retryspool_cli.exits import WrongUsageError
 from retryspool_cli.output import json_option, note, print_json
+from retryspool_cli.sections import SectionedCommand, section
 from retryspool_cli.settings import open_queue, settings_of, spool_options
 from retryspool_cli.values import duration, duration_text, header
 
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
 
 
 __all__ = ["work_command"]
-
-Function = TypeVar("Function", bound=Callable[..., object])
 
 
 def _named_policy(text: str) -> tuple[str, str]:
@@ -32,74 +31,68 @@ def _named_policy(text: str) -> tuple[str, str]:
     return name, written
 
 
-_TARGET_OPTIONS = (
-    click.option("--handler", metavar="MODULE:CALLABLE", help="Deliver to a function (message, payload) -> None."),
-    click.option(
-        "--exec", "command", metavar="COMMAND", help="… to a shell command, the payload on its standard input."
-    ),
-    click.option("--webhook", metavar="URL", help="… to a URL, by POST."),
-    click.option("--smtp", metavar="HOST[:PORT]", help="… to a mail server."),
-    click.option("--bounce-handler", metavar="MODULE:CALLABLE", help="Where messages go that failed for good."),
-    click.option("--bounce-exec", metavar="COMMAND", help="… to a shell command."),
-    click.option("--bounce-webhook", metavar="URL", help="… to a URL."),
+_TARGETS = (
+    click.option("--handler", metavar="MODULE:NAME", help="A function (message, payload) -> None."),
+    click.option("--exec", "command", metavar="COMMAND", help="A shell command; the payload is on its standard input."),
+    click.option("--webhook", metavar="URL", help="A URL, by POST."),
+    click.option("--smtp", metavar="HOST[:PORT]", help="A mail server."),
     click.option("--timeout", type=duration, metavar="DURATION", help="How long one delivery waits for its peer."),
     click.option(
         "--webhook-header", "webhook_headers", type=header, multiple=True, metavar="NAME=VALUE", help="Sent each time."
     ),
     click.option(
-        "--smtp-tls", type=click.Choice(["off", "starttls", "implicit"]), default="off", show_default=True, help="TLS."
+        "--smtp-tls", type=click.Choice(["off", "starttls", "implicit"]), default="off", help="Off by default."
     ),
-    click.option("--smtp-user", metavar="NAME", help="Log in. The password is in RETRYSPOOL_SMTP_PASSWORD."),
+    click.option("--smtp-user", metavar="NAME", help="Log in; the password is in RETRYSPOOL_SMTP_PASSWORD."),
 )
-
-_QUEUE_OPTIONS = (
+_BOUNCE_TARGETS = (
+    click.option("--bounce-handler", metavar="MODULE:NAME", help="A function."),
+    click.option("--bounce-exec", metavar="COMMAND", help="A shell command."),
+    click.option("--bounce-webhook", metavar="URL", help="A URL."),
+    click.option(
+        "--on-bounce", type=click.Choice(["keep", "delete", "archive"]), help="What becomes of them then. [keep]"
+    ),
+)
+_QUEUE = (
     click.option("--concurrency", type=int, metavar="N", help="Deliveries at once. [8]"),
-    click.option(
-        "--lease", type=duration, metavar="DURATION", help="After so long others take over if this dies. [60s]"
-    ),
-    click.option(
-        "--grace", type=duration, metavar="DURATION", help="How long to wait for deliveries at the end. [30s]"
-    ),
+    click.option("--lease", type=duration, metavar="DURATION", help="So long after its death others take over. [60s]"),
+    click.option("--grace", type=duration, metavar="DURATION", help="How long a stop waits for deliveries. [30s]"),
     click.option("--retry-policy", metavar="POLICY", help="For messages that name none: fixed:30s, or a name."),
     click.option("--policy", "policies", type=_named_policy, multiple=True, metavar="NAME=POLICY", help="Define one."),
     click.option("--on-success", type=click.Choice(["delete", "archive"]), help="What becomes of messages. [delete]"),
-    click.option(
-        "--on-bounce", type=click.Choice(["keep", "delete", "archive"]), help="… once a bounce handler had them. [keep]"
-    ),
+    click.option("--drain", is_flag=True, help="End as soon as nothing is due."),
+    json_option,
 )
 
+_HELP = """Deliver messages: to a function, a command, a webhook or a mail server.
 
-def _options(function: Function) -> Function:
-    for option in reversed((*_TARGET_OPTIONS, *_QUEUE_OPTIONS)):
-        function = option(function)
-    return function
+Until SIGTERM or Ctrl-C: then it waits for deliveries that run, up to --grace; a second Ctrl-C ends it at once. Any
+number of workers may work one spool.
+
+\b
+              delivered    retried                          bounced
+  --exec      exit code 0  75, 71, any that sysexits.h      the others of
+                           doesn't know, killed by signal   sysexits.h
+  --webhook   2xx          408, 425, 429, 5xx, 3xx, no      other 4xx
+                           answer; after Retry-After
+  --smtp      2xx          4xx, no answer                   5xx
+  --handler   it returns   any other exception              PermanentError
+
+A retry policy is written fixed:30s, schedule:1m,5m,1h or exponential:1s,2,1h (base, factor, cap); each may end in
+,jitter=0.2. It has a name if it is defined by --policy, or in the settings' table [retry_policies].
+
+At the end it reports on standard error what it did; with --json as a document on standard output.
+"""
 
 
-@click.command("work")
-@_options
-@click.option("--drain", is_flag=True, help="End as soon as nothing is due.")
-@json_option
+@click.command("work", cls=SectionedCommand, help=_HELP)
+@section("Where messages go", *_TARGETS)
+@section("Where messages go that failed for good", *_BOUNCE_TARGETS)
+@section("How", *_QUEUE)
 @spool_options
 @click.pass_context
 def work_command(ctx: click.Context, /, *, drain: bool, as_json: bool, **given: Any) -> None:
-    r"""Deliver messages: to a function, a command, a webhook or a mail server.
-
-    Until SIGTERM or Ctrl-C: then it waits for deliveries that run, up to --grace; a second Ctrl-C ends it at once. Any
-    number of workers may work one spool. What a failed delivery means (later, or never) depends on where it goes:
-
-    \b
-    --exec     exit code 0 is success; 75, 71 and those sysexits.h doesn't
-               know are retried; the others of sysexits.h bounce
-    --webhook  2xx is success; 408, 425, 429, 5xx, 3xx and no answer are
-               retried, after Retry-After if it's there; other 4xx bounce
-    --smtp     4xx is retried, 5xx bounces
-    --handler  PermanentError bounces, any other exception is retried
-
-    Retry policies are written fixed:30s, schedule:1m,5m,1h or exponential:1s,2,1h (base, factor, cap), each with
-    ,jitter=0.2 if you like.
-
-    At the end, it reports what it did on standard error; with --json as a document on standard output.
-    """
+    """Deliver messages."""
     worker = _Work(given)
     began = time.monotonic()
     with open_queue(settings_of(ctx), create=True, **worker.queue_options()) as queue:
@@ -181,7 +174,9 @@ def _seconds(given: timedelta | None) -> float | None:
 def _report(queue: Queue, seconds: float, *, as_json: bool) -> None:
     counted: Mapping[str, float] = dict(queue.counters.snapshot().items())
     if as_json:
-        print_json({"seconds": round(seconds, 3), **counted})
+        handler_s = round(counted["handler_seconds"], 3)
+        whole = {name: int(count) for name, count in counted.items()}
+        print_json({"seconds": round(seconds, 3), **whole, "handler_seconds": handler_s})
         return
     delivered = int(counted["delivered"])
     parts = [f"{delivered} delivered", f"{int(counted['deferred'])} deferred", f"{int(counted['bounced'])} bounced"]
