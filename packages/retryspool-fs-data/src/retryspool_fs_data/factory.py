@@ -37,7 +37,9 @@ class FsDataFactory(DataFactory):
         path = os.fspath(self.path)
         if not path or "\0" in path:
             raise InvalidOptionError(f"path is {path!r}; it must be that of a folder")
-        self._durability()
+        durability = self._durability()
+        object.__setattr__(self, "path", path)  # factories of the same settings are equal, however these were given
+        object.__setattr__(self, "sync", durability.mode)
         _check_mode("dir_mode", self.dir_mode, needed=0o700)
         if self.file_mode is not None:
             _check_mode("file_mode", self.file_mode, needed=0o600)

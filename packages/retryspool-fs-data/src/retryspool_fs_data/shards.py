@@ -116,7 +116,8 @@ class Shards:
         try:
             yield fd
         finally:
-            os.close(fd)
+            with contextlib.suppress(OSError):  # nothing is written through it that could be lost
+                os.close(fd)
 
     def _remove_if_empty(self, name: str) -> None:
         with contextlib.suppress(OSError):  # not empty, not there, or not to be removed: all the same to us

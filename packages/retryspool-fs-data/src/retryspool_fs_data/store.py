@@ -52,12 +52,17 @@ class Store:
         self.durability.check()
 
     def close(self) -> None:
-        """Let go of everything; may be called again."""
+        """Let go of everything; may be called again.
+
+        :raises BackendUnavailableError: names that waited to be synced could not be
+        """
         if self._closed:
             return
         self._closed = True
         if os.getpid() != self._pid:  # the threads, the sign of life and the names to sync are all the parent's
             return
         self.shards.close()
-        self.durability.close()
-        self.temporary.close()
+        try:
+            self.durability.close()
+        finally:
+            self.temporary.close()

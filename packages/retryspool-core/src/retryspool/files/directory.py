@@ -47,8 +47,9 @@ class Directory:
     def close(self) -> None:
         """Close it; may be called again."""
         if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+            fd, self._fd = self._fd, -1
+            with contextlib.suppress(OSError):  # nothing is written through it that could be lost
+                os.close(fd)
 
 
 def make_directory(path: str | Path, mode: int = 0o755, *, sync: bool = True) -> None:
@@ -62,8 +63,11 @@ def make_directory(path: str | Path, mode: int = 0o755, *, sync: bool = True) ->
         missing.append(path)
         path = path.parent
     for directory in reversed(missing):
-        with contextlib.suppress(FileExistsError):  # somebody else makes the same one; that it's a file fails below
+        try:
             directory.mkdir(mode)
+        except FileExistsError:
+            if not directory.is_dir():  # else somebody else makes the same one
+                raise
         if sync:
             parent = Directory(directory.parent)
             try:

@@ -96,10 +96,12 @@ class Durability:
         :raises BackendUnavailableError: it failed, now and for good
         """
         if self.content:
+            self._check_sync()
             try:
                 os.fsync(fd)
             except OSError as error:
                 raise self._failed(error) from error
+            self._check_sync()
 
     def sync_names(self, *directories: Directory) -> None:
         """Make the names in directories survive, where the mode wants that: now, or within the interval.
@@ -107,13 +109,20 @@ class Durability:
         :raises BackendUnavailableError: it failed, now and for good
         """
         if self.names:
+            self._check_sync()
             try:
                 for directory in directories:
                     directory.sync()
             except OSError as error:
                 raise self._failed(error) from error
+            self._check_sync()
         elif self.content:
             self._sync_later(directories)
+
+    def _check_sync(self) -> None:
+        # Of two threads that sync the same directory the kernel tells only one of a failure.
+        if self._failure is not None:
+            raise self._failed(self._failure) from self._failure
 
     def _failed(self, error: OSError) -> BackendUnavailableError:
         self._failure = error
@@ -145,9 +154,15 @@ class Durability:
             self._failure = error
 
     def close(self) -> None:
-        """Sync what is waiting, and end."""
+        """Sync what is waiting, and end.
+
+        :raises BackendUnavailableError: it failed
+        """
         self._stop.set()
         if self._thread is not None:
             self._thread.join()
             self._thread = None
+        known = self._failure
         self.flush()
+        if self._failure is not None and self._failure is not known:  # no later write will tell
+            raise self._failed(self._failure) from self._failure

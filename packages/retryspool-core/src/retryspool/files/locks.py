@@ -19,7 +19,7 @@ from types import TracebackType
 from retryspool.deadline import remaining
 from retryspool.errors import DeadlineExceededError
 
-__all__ = ["StripedLocks"]
+__all__ = ["Holding", "StripedLocks"]
 
 # struct flock: type, whence, start, length, pid; the pid must be 0 for these locks.
 _FLOCK = struct.Struct("hhqqi4x")
@@ -72,10 +72,13 @@ class StripedLocks:
         lock = self._locks[stripe]
         if not lock.acquire(blocking=False):
             return False
-        if self._try_file(stripe):
-            return True
-        lock.release()
-        return False
+        taken = False
+        try:
+            taken = self._try_file(stripe)
+        finally:
+            if not taken:
+                lock.release()
+        return taken
 
     def _try_file(self, stripe: int) -> bool:
         try:
