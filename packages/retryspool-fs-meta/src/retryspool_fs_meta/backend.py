@@ -55,7 +55,7 @@ __all__ = ["FsMetaBackend"]
 
 _STRIPES = 1024
 _WRITERS = 8
-"""Threads that share a batch of writes: what they wait for is the disk, whose commits the kernel shares between them."""
+"""Threads that share a batch of writes: they wait for the disk, whose commits the kernel shares between them."""
 
 
 class FsMetaBackend(MetaBackend):
@@ -78,7 +78,9 @@ class FsMetaBackend(MetaBackend):
             self._hints = Hints(f"{self._layout.locks}/hints", self._presence.token, shared_mode)
         except OSError as error:
             raise disk_error(f"opening the records in {path}", error) from error
-        self._files = RecordFiles(self._layout, self._leases, self._locks, self._durability, self._presence, file_mode)
+        self._files = RecordFiles(
+            self._layout, self._leases, self._locks, self._durability, self._presence, file_mode=file_mode
+        )
         self._index = Index()
         self._surveyor = Surveyor(self._layout, self._files, self._locks, self._index)
         self._keeper = IndexKeeper(self._layout, self._surveyor, self._index, self._hints)
@@ -238,7 +240,7 @@ class FsMetaBackend(MetaBackend):
 
     # -- many ----------------------------------------------------------------------------------------------------------
 
-    def list_messages(self, state: State, options: ListOptions = ListOptions()) -> ListResult:
+    def list_messages(self, state: State, options: ListOptions = ListOptions()) -> ListResult:  # noqa: B008 -- frozen
         with self._gate.passing("listing messages"):
             return self._keeper.whole_index().list(state, options)
 
@@ -266,7 +268,7 @@ class FsMetaBackend(MetaBackend):
             return sum(1 for _ in self._surveyor.ids_in(state)) if index is None else index.count(state)
 
     def get_oldest_due(self, state: State) -> datetime | None:
-        """Return when the message of the state that is due first is or was due; until the index is filled, of those in it."""
+        """Return when the message of the state that is due first is or was due, as far as the index is filled."""
         with self._gate.passing("looking for due messages"):
             return self._keeper.index_as_it_is().oldest_due(state)
 

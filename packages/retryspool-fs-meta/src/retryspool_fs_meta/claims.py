@@ -53,8 +53,8 @@ class Claimer:
     ) -> list[MessageMetadata]:
         """Claim as many as are due, up to `limit`.
 
-        A message whose lock is held is left for another time, unless there's nothing else: then it's waited for, since the
-        holder may be about to leave it here.
+        A message whose lock is held is left for another time, unless there's nothing else: then it's waited for, since
+        the holder may be about to leave it here.
         """
         request = _Request(sources, limit, lease, owner, excluded)
         index = self._keeper.index_as_it_is()

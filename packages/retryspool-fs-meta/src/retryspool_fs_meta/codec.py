@@ -1,7 +1,7 @@
 """Records as the Go system writes them: JSON, one field a line, fields that are unknown kept.
 
-Our own fields (`Version`, `Deliveries`, `LeaseOwner`, `LeaseExpires`, `ClaimedFrom`, `Route`) come after the Go system's.
-Times are RFC 3339; a time that a write doesn't change keeps its text, with all its digits and its zone.
+Our own fields (`Version`, `Deliveries`, `LeaseOwner`, `LeaseExpires`, `ClaimedFrom`, `Route`) come after its own. Times
+are RFC 3339; a time that a write doesn't change keeps its text, with all its digits and its zone.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from json.encoder import encode_basestring_ascii as quoted
-from typing import Any
+from typing import Any, cast
 
 from retryspool.errors import CorruptRecordError
 from retryspool.model import NEVER, ZERO_TIME, MessageMetadata, State
@@ -21,10 +21,9 @@ Fields = Mapping[str, object]
 """A record's JSON object as it was read."""
 
 _STATES = {state.value: state for state in State}
-_OUR_FIELDS = frozenset({
-    "ID", "State", "Attempts", "MaxAttempts", "NextRetry", "Created", "Updated", "LastError", "Size", "Priority", "Headers",
-    "RetryPolicyName", "Version", "Deliveries", "LeaseOwner", "LeaseExpires", "ClaimedFrom", "Route",
-})  # fmt: skip
+_GO_FIELDS = "ID State Attempts MaxAttempts NextRetry Created Updated LastError Size Priority Headers RetryPolicyName"
+_OUR_FIELDS = "Version Deliveries LeaseOwner LeaseExpires ClaimedFrom Route"
+_KNOWN_FIELDS = frozenset(f"{_GO_FIELDS} {_OUR_FIELDS}".split())
 
 _fromisoformat = datetime.fromisoformat
 
@@ -37,11 +36,12 @@ def decode(raw: bytes, message_id: str) -> tuple[MessageMetadata, Fields]:
     :raises CorruptRecordError: it isn't one
     """
     try:
-        fields = json.loads(raw.decode())
+        fields: object = json.loads(raw.decode())
     except (ValueError, RecursionError) as error:
         raise _corrupt(message_id, f"isn't JSON: {error}") from None
-    if type(fields) is not dict:
+    if not isinstance(fields, dict):
         raise _corrupt(message_id, "isn't a JSON object")
+    fields = cast("dict[str, Any]", fields)
     if fields.get("ID", message_id) != message_id:
         raise _corrupt(message_id, f"says that its ID is {fields['ID']!r:.60}")
     get = _Getter(fields, message_id)
@@ -84,17 +84,23 @@ class _Getter:
         value = self._fields.get(name)
         if type(value) is int and value >= 0:
             return value
-        return default if value is None else self._wrong(name, "a whole number of at least 0")
+        if value is None:
+            return default
+        raise self._wrong(name, "a whole number of at least 0")
 
     def text(self, name: str) -> str:
         value = self._fields.get(name)
         if type(value) is str:
             return value
-        return "" if value is None else self._wrong(name, "a text")
+        if value is None:
+            return ""
+        raise self._wrong(name, "a text")
 
     def state(self, name: str, default: int) -> State:
         state = _STATES.get(self.number(name, default))
-        return self._wrong(name, "a state, 0 to 5") if state is None else state
+        if state is None:
+            raise self._wrong(name, "a state, 0 to 5")
+        return state
 
     def time(self, name: str) -> datetime:
         value = self._fields.get(name)
@@ -103,18 +109,20 @@ class _Getter:
         try:
             return parse_time(value)
         except (TypeError, ValueError):
-            return self._wrong(name, "an RFC 3339 time")
+            raise self._wrong(name, "an RFC 3339 time") from None
 
     def headers(self, name: str) -> dict[str, str]:
         value = self._fields.get(name)
         if value is None:
             return {}
-        if type(value) is dict and all(type(text) is str for text in value.values()):
-            return value
-        return self._wrong(name, "an object of texts")
+        if type(value) is dict:
+            headers = cast("dict[str, Any]", value)
+            if all(type(text) is str for text in headers.values()):
+                return headers
+        raise self._wrong(name, "an object of texts")
 
-    def _wrong(self, name: str, expected: str) -> Any:  # noqa: ANN401 -- it doesn't return
-        raise _corrupt(self._id, f"{name} is {self._fields[name]!r:.60}, expected {expected}")
+    def _wrong(self, name: str, expected: str) -> CorruptRecordError:
+        return _corrupt(self._id, f"{name} is {self._fields[name]!r:.60}, expected {expected}")
 
 
 def _corrupt(message_id: str, what: str) -> CorruptRecordError:
@@ -122,7 +130,7 @@ def _corrupt(message_id: str, what: str) -> CorruptRecordError:
 
 
 def parse_time(text: str) -> datetime:
-    """Return an RFC 3339 time in UTC. A zone may carry it out of the years 1 to 9999: then it's the first or last instant.
+    """Return an RFC 3339 time in UTC; the first or last instant there is, where its zone would carry it beyond that.
 
     :raises ValueError: it isn't one, or has no zone
     """
@@ -170,9 +178,9 @@ def encode(record: MessageMetadata, previous: Fields | None = None) -> bytes:
         text += f',\n  "ClaimedFrom": {record.claimed_from.value}'
     if record.route:
         text += f',\n  "Route": {quoted(record.route)}'
-    if previous is not None and not previous.keys() <= _OUR_FIELDS:
+    if previous is not None and not previous.keys() <= _KNOWN_FIELDS:
         for name, value in previous.items():
-            if name not in _OUR_FIELDS:
+            if name not in _KNOWN_FIELDS:
                 text += f",\n  {quoted(name)}: {json.dumps(value)}"
     return (text + "\n}\n").encode("ascii")
 

@@ -29,7 +29,7 @@ class FsMetaFactory(MetaFactory):
     path: str | Path
     """The folder; it's made if it isn't there."""
     sync: SyncMode | str = SyncMode.STANDARD
-    """What a power cut may take: nothing (`standard`), the last moments (`hybrid`), what isn't written yet (`performance`)."""
+    """What a power cut may take: a mode, or its name."""
     sync_interval: float = 1.0
     """In hybrid mode: within how many seconds names are synced."""
     dir_mode: int = 0o755
@@ -64,10 +64,10 @@ class FsMetaFactory(MetaFactory):
 
     @classmethod
     def from_url(cls, url: str) -> Self:
-        """Take the settings from `fs:///var/spool/x?sync=hybrid`, or from `fs:spool/x`, relative to the working directory."""
+        """Take the settings from `fs:///var/spool/x?sync=hybrid`, or from a relative path: `fs:spool/x`."""
         parsed = parse_url(url, {"sync": SyncMode, "sync_interval": float, "dir_mode": _octal, "file_mode": _octal})
         if parsed.host or parsed.port or parsed.user:
-            msg = f"{url!r} names a host; an absolute path has three slashes (fs:///var/spool/x), a relative one none (fs:x)"
+            msg = f"{url!r} names a host; it is fs:///absolute/folder or fs:relative/folder"
             raise InvalidUrlError(msg)
         if not parsed.path:
             msg = f"{url!r} has no path; it must name a folder, such as fs:///var/spool/x"

@@ -14,7 +14,7 @@ __all__ = ["Gate"]
 
 
 class Gate:
-    """Lets calls in while the backend is open, and lets it close when they are out: no descriptor is closed under a call.
+    """Lets calls in while the backend is open, and lets it close when they are out: no file is closed under a call.
 
     A disk's error on the way out becomes a `BackendError`.
     """

@@ -1,13 +1,14 @@
 """The lease table: what claims and renewals change, beside the records that they leave alone.
 
-A claim needs to survive `kill -9` only, so it must not touch the record's file: unsynced content over a durable record could
-lose both. It is a line in this table, which is read together with the record, and void as soon as the record's bytes aren't
-those that it was made for. One small write makes it; to create and remove a file for each claim would cost four times that.
+A claim needs to survive `kill -9` only, so it must not touch the record's file: unsynced content over a durable record
+could lose both. It is a line in this table, which is read together with the record, and void as soon as the record's
+bytes aren't those that it was made for. One small write makes it; to create and remove a file for each claim would cost
+four times that.
 
-The table is a text file of lines of 512 bytes, so that none crosses a sector or a page: its CRC, then JSON. A line's place
-follows from the stripe of its id (see `StripedLocks`), whose lock guards it: line `stripe`, or that plus a multiple of the
-number of stripes while those before it are taken. Readers hold no lock, which is what the CRC is for. A power cut ends every
-lease: the file's name has the system's boot id, and those of other boots are removed.
+The table is a text file of lines of 512 bytes, so that none crosses a sector or a page: its CRC, then JSON. A line's
+place follows from the stripe of its id (see `StripedLocks`), whose lock guards it: line `stripe`, or that plus a
+multiple of the number of stripes while those before it are taken. Readers hold no lock, which is what the CRC is for. A
+power cut ends every lease: the file's name has the system's boot id, and those of other boots are removed.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Single records as files: read, made, replaced, leased, removed. Whoever changes one holds the lock of its id.
 
-What a record says is decided by three things, read in this order so that no reader needs a lock: the lease (see `leases`),
-which wins if it was made for these bytes; the record's content; and, for one of the Go system, the folder it lies in. That a
-record of ours lies in another folder than its state's is a move that was cut off between its two steps: it has happened, and
-only the file isn't where it will be.
+What a record says is decided by three things, read in this order so that no reader needs a lock: the lease (see
+`leases`), which wins if it was made for these bytes; the record's content; and, for one of the Go system, the folder it
+lies in. That a record of ours lies in another folder than its state's is a move that was cut off between its two steps:
+it has happened, and only the file isn't where it will be.
 """
 
 from __future__ import annotations
@@ -46,13 +46,14 @@ class Stored:
 class RecordFiles:
     """The record files of one spool."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 -- its parts, each of another type
         self,
         layout: Layout,
         leases: LeaseTable,
         locks: StripedLocks,
         durability: Durability,
         presence: Presence,
+        *,
         file_mode: int | None,
     ) -> None:
         self._layout = layout
@@ -76,7 +77,7 @@ class RecordFiles:
         return None if raw is None else self._stored(raw, message_id, place, lease)
 
     def is_claimed_as(self, claim_version: int, message_id: str) -> State | None:
-        """Return the folder of a record that lies under a lease of this version, without reading more of it than that."""
+        """Return the folder of a record that lies under a lease of this version, None if it doesn't."""
         lease = self._leases.find(message_id, self._stripe_of(message_id))
         if lease is not None and lease.version == claim_version:
             raw, place = self._find(message_id, State.ACTIVE)
@@ -141,8 +142,8 @@ class RecordFiles:
     def create(self, record: MessageMetadata) -> None:
         """Write a new record; in standard mode it's safe when this returns.
 
-        There the file gets its name first and is synced then, which costs the disk one commit in place of two. A power cut
-        in between may leave a file without its content, whose writer was promised nothing.
+        There the file gets its name first and is synced then, which costs the disk one commit in place of two. A power
+        cut in between may leave a file without its content, whose writer was promised nothing.
         """
         self._leases.clear(record.id, self._stripe_of(record.id))  # of an earlier message, whose removal was cut off
         place = self._layout.places[record.state]
@@ -161,7 +162,7 @@ class RecordFiles:
         self._durability.sync_names(place)
 
     def replace(self, stored: Stored, record: MessageMetadata) -> None:
-        """Write a record over the one that was found, then move it where it belongs; in standard mode it's safe then."""
+        """Write a record over the one that was found, and move it where it belongs; in standard mode it's safe then."""
         place = self._layout.places[stored.place]
         fd, temporary = self._write_temporary(place, encode(record, stored.fields), sync=True)
         try:

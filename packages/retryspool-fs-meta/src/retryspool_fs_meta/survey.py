@@ -117,7 +117,7 @@ class Surveyor:
                 os.rename(path, target)
                 self._layout.corrupt.sync()
                 self._layout.places[state].sync()
-                _log.error("%s; it is kept as %s", error, target)  # noqa: TRY400 -- the error's text says it all
+                _log.error("%s; it is kept as %s", error, target)
 
     def _free_name(self, message_id: str, *, torn: bool) -> str:
         # A file without content holds nothing to save and stands for no message: its writer was cut off by a power cut.
@@ -149,7 +149,7 @@ class Surveyor:
             for entry in entries:
                 subject = f"{CORRUPT_FOLDER}/{entry.name}"
                 if entry.name.endswith(".torn"):
-                    text = "was being written when the power went, and holds nothing; in standard mode nobody was promised it"
+                    text = "was cut off while it was written, and is empty; in standard mode nobody was promised it"
                     yield Finding(Severity.WARNING, subject, text)
                 else:
                     text = "can't be read; mend it and move it back to its state's folder, or remove it"
