@@ -1,7 +1,7 @@
 """The spool: one metadata and one data backend as one store of messages.
 
 What a crash may leave between the two is decided by the order of their writes: a payload is written before its record
-and deleted after it, so there's never a record without its payload; a payload without a record is swept by `reconcile()`.
+and deleted after it, so there's never a record without its payload; one without a record is swept by `reconcile()`.
 """
 
 from retryspool.spool.enqueue import EnqueueTransaction

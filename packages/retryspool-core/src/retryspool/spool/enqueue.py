@@ -81,8 +81,8 @@ class Enqueuer:
     def refuse_existing(self, message_id: str) -> None:
         """Do nothing if there's no record of this id.
 
-        :raises MessageExistsError: there's one, and it's durable: its writer may not have returned yet, so what was seen
-            is asked for once more in the way that only returns when it is
+        :raises MessageExistsError: there's one, and it's durable: its writer may not have returned yet, so what was
+            seen is asked for once more in the way that only returns when it is
         """
         try:
             state = self.meta.get_meta(message_id).state
