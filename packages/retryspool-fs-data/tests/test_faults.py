@@ -18,7 +18,7 @@ pytestmark = pytest.mark.usefixtures("temporary_files")
 
 OLD = b"old" * 100
 NEW = os.urandom(300_000)
-ERRORS = {"EIO": errno.EIO, "ENOSPC": errno.ENOSPC, "EMFILE": errno.EMFILE, "a short write": 0}
+ERRORS = {"EIO": errno.EIO, "ENOSPC": errno.ENOSPC, "a short write": 0}
 MUST_NOT_BE_LOST = {"write", "fsync"}
 """Operations whose failure can't be made up for. Of others, some can: what couldn't be tidied is left, what can't be
 made without a name is made with one."""
