@@ -71,11 +71,11 @@ class Scenario:
                 self._event(f"{self._messages} files to spool; the receiver is up, two workers have started")
                 self._play(queue, items)
                 self._finish(queue)
+                self._look(queue)
             finally:
                 for worker in self._view.workers:
                     worker.stop(10)
                 self._receiver.close()
-            self._look(queue)
             return audit(queue, self._accepted, self._log, self._in_a_handler)
 
     def _worker(self, spool: Path, name: str) -> WorkerProcess:
@@ -89,12 +89,13 @@ class Scenario:
     # -- the plot ------------------------------------------------------------------------------------------------------
 
     def _play(self, queue: Queue, items: list[Item]) -> None:
-        events = self._plot(queue, max(3.0, len(items) / _A_SECOND))
+        seconds = max(3.0, len(items) / _A_SECOND)
+        events = self._plot(queue, seconds)
         at, happens = next(events)
         began = time.monotonic()
         for number, item in enumerate(items):
             self._spool(queue, item, number)
-            due = began + (number + 1) / len(items) * max(3.0, len(items) / _A_SECOND)
+            due = began + (number + 1) / len(items) * seconds
             while time.monotonic() - began >= at:
                 happens()
                 at, happens = next(events)
@@ -107,9 +108,9 @@ class Scenario:
 
     def _plot(self, queue: Queue, seconds: float) -> Iterator[tuple[float, Callable[[], None]]]:
         """Yield when something happens, in seconds, and what."""
-        yield 0.15 * seconds, lambda: self._hold(queue)
-        yield 0.3 * seconds, self._receiver_down
-        yield 0.3 * seconds + min(2.5, 0.35 * seconds), self._receiver_up
+        yield 0.25 * seconds, self._receiver_down
+        yield 0.4 * seconds, lambda: self._hold(queue)
+        yield 0.25 * seconds + min(2.5, 0.35 * seconds), self._receiver_up
         yield 0.8 * seconds, lambda: self._kill(queue)
         yield seconds + 0.5, lambda: self._release(queue)
         yield float("inf"), lambda: None

@@ -84,8 +84,8 @@ def _facts(view: View) -> Table:
     grid = Table.grid(padding=(0, 2))
     grid.add_row("spooled", f"{view.accepted}")
     rate = f", {delivered / view.seconds:.0f} a second" if view.seconds else ""
-    grid.add_row("delivered", f"{delivered}{rate}")
-    grid.add_row("refused", refused or "-")
+    grid.add_row("answered 200", f"{delivered}{rate}")
+    grid.add_row("else", refused or "-")
     state = Text("up", style="green") if view.receiver_up else Text("down", style="bold red")
     grid.add_row("receiver", state)
     for worker in view.workers:
