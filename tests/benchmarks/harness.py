@@ -1,6 +1,6 @@
 """What the benchmarks share: works done in turns, medians, ratios against a floor, and the table.
 
-These machines are noisy, so no figure stands alone: each is measured in turns with its floor, and what counts is the ratio.
+No figure stands alone: each is measured in turns with its floor, and what counts is the ratio.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ _ABANDON_S = 5.0
 
 def _new_owner() -> str:
     """Return a name that no other start of a worker has, on any machine."""
-    host = re.sub(r"[^A-Za-z0-9.-]", "-", socket.gethostname())[:64]
+    host = re.sub(r"[^A-Za-z0-9.-]", "-", socket.gethostname())[:32]
     return f"{host}.{os.getpid()}.{secrets.token_hex(4)}"
 
 
