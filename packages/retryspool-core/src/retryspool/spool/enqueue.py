@@ -12,8 +12,8 @@ from __future__ import annotations
 import logging
 import threading
 import zlib
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from types import TracebackType
 from typing import Self
@@ -60,7 +60,7 @@ class Enqueuer:
         if not is_new:
             self.refuse_existing(record.id)
             self._remove_orphan(record.id)
-        return EnqueueTransaction(self, record)
+        return EnqueueTransaction(self, record, is_new=is_new)
 
     def marked(self, record: MessageMetadata) -> MessageMetadata:
         """Return the record with what its payload goes through, whatever it said of that before."""
@@ -72,11 +72,9 @@ class Enqueuer:
             headers[ENCODING_HEADER] = names
         return replace(record, headers=headers)
 
-    @contextmanager
-    def window(self, message_id: str) -> Generator[None]:
-        """Hold off those who would take this id's payload for an orphan."""
-        with self._windows[zlib.crc32(message_id.encode()) % _WINDOWS]:
-            yield
+    def window(self, message_id: str) -> AbstractContextManager[object]:
+        """Return the lock that holds off those who would take this id's payload for an orphan."""
+        return self._windows[zlib.crc32(message_id.encode()) % _WINDOWS]
 
     def refuse_existing(self, message_id: str) -> None:
         """Do nothing if there's no record of this id.
@@ -137,8 +135,9 @@ class EnqueueTransaction:
     The payload is written to `payload`; `record` may be replaced, its id excepted, until the commit.
     """
 
-    def __init__(self, enqueuer: Enqueuer, record: MessageMetadata) -> None:
+    def __init__(self, enqueuer: Enqueuer, record: MessageMetadata, *, is_new: bool) -> None:
         self._enqueuer = enqueuer
+        self._window = nullcontext() if is_new else enqueuer.window(record.id)  # nobody else knows a new id
         self.record = record
         self.payload = PayloadWriter(
             record.id, enqueuer.data.get_data_writer(record.id, if_absent=True), enqueuer.middleware
@@ -177,7 +176,7 @@ class EnqueueTransaction:
         except BaseException:
             self.abort()
             raise
-        with self._enqueuer.window(self.message_id):
+        with self._window:
             self._close_payload()
             try:
                 self._stored = self._enqueuer.meta.store_meta(record.id, replace(record, size=self.payload.size))
