@@ -20,6 +20,7 @@ from retryspool.errors import BackendError, DataExistsError, DataNotFoundError, 
 from retryspool_fs_data import FsDataBackend, FsDataFactory, shards
 
 both_ways = pytest.mark.usefixtures("temporary_files")
+forks = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded, use of fork:DeprecationWarning")
 
 
 def in_a_fork(work: Callable[[], object]) -> str:
@@ -122,6 +123,7 @@ def test_readers_never_see_a_mix_while_a_payload_is_replaced(base: Path) -> None
         thread.join()
 
 
+@forks
 def test_a_backend_is_not_usable_after_a_fork(backend: FsDataBackend, base: Path) -> None:
     backend.store_data("abc", b"x")
 
@@ -140,6 +142,7 @@ def test_a_backend_is_not_usable_after_a_fork(backend: FsDataBackend, base: Path
     assert {"abc": b"x", "new": b"y"} == backend.fetch_many(["abc", "abd", "new"], max_bytes=10)
 
 
+@forks
 @both_ways
 def test_a_fork_does_not_hurt_what_its_parent_is_writing(base: Path) -> None:
     backend = FsDataFactory(base, sync="hybrid").create()
@@ -165,6 +168,7 @@ def test_a_fork_does_not_hurt_what_its_parent_is_writing(base: Path) -> None:
     assert [] == list((base / ".locks").iterdir())
 
 
+@forks
 def test_a_reader_may_be_read_in_a_fork(backend: FsDataBackend) -> None:
     backend.store_data("abc", b"x")
 
