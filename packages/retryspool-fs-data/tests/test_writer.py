@@ -208,6 +208,28 @@ def test_a_writer_whose_deadline_has_passed_stores_nothing(backend: FsDataBacken
     assert [] == list(backend.iter_data())
 
 
+def test_a_write_that_a_deadline_cut_in_two_is_never_stored(
+    backend: FsDataBackend, base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = 0
+
+    def check() -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 4:  # the write has begun
+            raise DeadlineExceededError("the deadline has passed")
+
+    writer = backend.get_data_writer("abc")
+    monkeypatch.setattr(backend._store, "check", check)
+    with pytest.raises(DeadlineExceededError):
+        writer.write(b"x" * (64 * MIB))
+    with pytest.raises(DeadlineExceededError):
+        writer.close()
+
+    assert [] == list(backend.iter_data())
+    assert [] == leftovers(base)
+
+
 def test_an_error_of_the_source_is_passed_on_and_nothing_is_stored(backend: FsDataBackend, base: Path) -> None:
     def broken() -> Iterator[bytes]:
         yield b"x"

@@ -107,9 +107,7 @@ class TemporaryFiles:
         self._lock = threading.Lock()
         self._ready: tuple[Directory, Presence, bool] | None = None
         self._sweeper = threading.Thread(target=self._sweep, name="retryspool-fs-data-sweep", daemon=True)
-        with contextlib.suppress(
-            OSError
-        ):  # a disk that is full or read-only can be read; the first write says what it is
+        with contextlib.suppress(OSError):  # a full or read-only disk can be read; the first write says what it is
             self._make_folders()
         self._sweeper.start()
 

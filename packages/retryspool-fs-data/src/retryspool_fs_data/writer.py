@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 __all__ = ["FsDataWriter"]
 
 _BUFFER_BYTES = 128 * 1024
+_SLICE_BYTES = 8 * 1024 * 1024
+"""How much is written at a time at most: a deadline is looked at in between."""
 
 
 class FsDataWriter(DataWriter):
@@ -86,13 +88,19 @@ class FsDataWriter(DataWriter):
             self._buffer = bytearray()
 
     def _write_to_file(self, data: bytearray | memoryview) -> None:
-        self._store.check()
+        self._store.check()  # with nothing written yet, what it raises is no failure of this writer
+        view = memoryview(data)
         try:
-            self._file.write(data)
-        except OSError as error:  # a part of it may be there, so that there's no going on
-            self._failure = disk_error(_storing(self._message_id), error)
+            for start in range(0, len(view), _SLICE_BYTES):
+                self._store.check()
+                self._file.write(view[start : start + _SLICE_BYTES])
+        except (OSError, StorageError) as error:  # a part of it may be there, so that there's no going on
+            failed = error if isinstance(error, StorageError) else disk_error(_storing(self._message_id), error)
+            self._failure = failed
             self._discard()
-            raise self._failure from error
+            if failed is error:
+                raise
+            raise failed from error
 
     def start_writeback(self) -> None:
         """Let the system begin to write it to the disk, so that a sync of many files waits for all at once.
