@@ -20,11 +20,11 @@ Handle = Callable[[Message, BinaryIO], None]
 class Handler(Protocol):
     """A handler that is an object: it may choose its messages."""
 
-    def can_handle(self, message: Message) -> bool:
+    def can_handle(self, message: Message, /) -> bool:
         """Tell whether this handler takes the message; if none does, it waits."""
         ...
 
-    def handle(self, message: Message, payload: BinaryIO) -> None:
+    def handle(self, message: Message, payload: BinaryIO, /) -> None:
         """Handle the message.
 
         :raises PermanentError: it can't be delivered, ever

@@ -36,7 +36,7 @@ def _check(name: str, value: float, lowest: float, highest: float) -> None:
 class RetryPolicy(Protocol):
     """How long a message waits after a failure."""
 
-    def delay(self, attempt: int) -> timedelta:
+    def delay(self, attempt: int, /) -> timedelta:
         """Return the delay after the `attempt`-th failure; the first is 1."""
         ...
 
