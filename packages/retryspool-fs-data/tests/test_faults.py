@@ -29,7 +29,7 @@ every_mode = pytest.mark.parametrize("mode", ["standard", "hybrid", "performance
 
 def contents(base: Path) -> dict[str, bytes]:
     """Open the store anew and return all that is in it; it takes new payloads, too."""
-    with FsDataFactory(base).create() as backend:
+    with FsDataFactory(base, sync="performance").create() as backend:
         found = {info.message_id: backend.get_data_reader(info.message_id) for info in backend.iter_data()}
         result: dict[str, bytes] = {}
         for message_id, reader in found.items():
