@@ -7,6 +7,7 @@ are RFC 3339; a time that a write doesn't change keeps its text, with all its di
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from json.encoder import encode_basestring_ascii as quoted
@@ -24,6 +25,12 @@ _STATES = {state.value: state for state in State}
 _GO_FIELDS = "ID State Attempts MaxAttempts NextRetry Created Updated LastError Size Priority Headers RetryPolicyName"
 _OUR_FIELDS = "Version Deliveries LeaseOwner LeaseExpires ClaimedFrom Route"
 _KNOWN_FIELDS = frozenset(f"{_GO_FIELDS} {_OUR_FIELDS}".split())
+
+_MAX_INT = 2**63 - 1
+_SUSPECT = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])")
+"""What NULs and surrogates are written as; they can't stand in JSON any other way."""
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+_TEXTS = ("LastError", "RetryPolicyName", "LeaseOwner", "Route")
 
 _fromisoformat = datetime.fromisoformat
 
@@ -44,6 +51,8 @@ def decode(raw: bytes, message_id: str) -> tuple[MessageMetadata, Fields]:
     fields = cast("dict[str, Any]", fields)
     if fields.get("ID", message_id) != message_id:
         raise _corrupt(message_id, f"says that its ID is {fields['ID']!r:.60}")
+    if _SUSPECT.search(raw) is not None:
+        _make_storable(fields)
     get = _Getter(fields, message_id)
     claimed_from = fields.get("ClaimedFrom")
     return (
@@ -82,11 +91,11 @@ class _Getter:
 
     def number(self, name: str, default: int) -> int:
         value = self._fields.get(name)
-        if type(value) is int and value >= 0:
+        if type(value) is int and 0 <= value <= _MAX_INT:
             return value
         if value is None:
             return default
-        raise self._wrong(name, "a whole number of at least 0")
+        raise self._wrong(name, "a whole number of at least 0 and 63 bits")
 
     def text(self, name: str) -> str:
         value = self._fields.get(name)
@@ -118,11 +127,24 @@ class _Getter:
         if type(value) is dict:
             headers = cast("dict[str, Any]", value)
             if all(type(text) is str for text in headers.values()):
-                return headers
+                return {key: text for key, text in headers.items() if key} if "" in headers else headers
         raise self._wrong(name, "an object of texts")
 
     def _wrong(self, name: str, expected: str) -> CorruptRecordError:
         return _corrupt(self._id, f"{name} is {self._fields[name]!r:.60}, expected {expected}")
+
+
+def _make_storable(fields: dict[str, Any]) -> None:
+    """Put a replacement character for what not every backend can store: with it no change of the message would be taken."""
+    for name in _TEXTS:
+        if type(fields.get(name)) is str:
+            fields[name] = _UNSTORABLE.sub("\ufffd", fields[name])
+    headers = fields.get("Headers")
+    if type(headers) is dict:
+        fields["Headers"] = {
+            _UNSTORABLE.sub("\ufffd", key): _UNSTORABLE.sub("\ufffd", text) if type(text) is str else text
+            for key, text in headers.items()
+        }
 
 
 def _corrupt(message_id: str, what: str) -> CorruptRecordError:

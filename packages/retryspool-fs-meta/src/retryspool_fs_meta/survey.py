@@ -39,7 +39,9 @@ class Surveyor:
                 for message_id in self.ids_in(state):
                     if stopped():
                         return
-                    if self._index.state_of(message_id) is not state:
+                    if message_id in seen:
+                        self._make_one(message_id)
+                    elif self._index.state_of(message_id) is not state:
                         self._visit(message_id, state)
                     seen.add(message_id)
             unseen = self._index.unseen(seen)
@@ -85,6 +87,22 @@ class Surveyor:
                 self._files.put_in_place(stored.record, stored.place)
             return stored
 
+    def _make_one(self, message_id: str) -> None:
+        """Look after a message that was seen in two folders: it has moved meanwhile, or a crash has left it in both.
+
+        The Go system's moves are cut off like that. The record that was written last is the message.
+        """
+        with self._locks.holding(message_id):
+            self.set_aside_locked(message_id)
+            found = [stored for state in State if (stored := self._files.read_at(message_id, state)) is not None]
+            found.sort(key=lambda stored: (stored.record.updated, stored.record.version, stored.place.value))
+            for stored in found[:-1]:
+                why = f"message {message_id!r} lay in {stored.place}/ and, newer, in {found[-1].place}/"
+                self._keep_in_corrupt(message_id, stored.place, ".double", why)
+            if found:
+                self._files.put_in_place(found[-1].record, found[-1].place)
+                self._index.put(found[-1].record)
+
     def refresh(self, message_id: str) -> None:
         """Look a message up, and note in the index what there is."""
         try:
@@ -112,18 +130,20 @@ class Surveyor:
                 self._files.read_at(message_id, state)
             except CorruptRecordError as error:
                 self._index.remove(message_id)
-                path = self._layout.path(message_id, state)
-                target = self._free_name(message_id, torn=_is_torn(path))
-                os.rename(path, target)
-                self._layout.corrupt.sync()
-                self._layout.places[state].sync()
-                _log.error("%s; it is kept as %s", error, target)
+                # A file without content holds nothing to save and stands for no message: the power was cut on its writer.
+                suffix = ".torn" if _is_torn(self._layout.path(message_id, state)) else SUFFIX
+                self._keep_in_corrupt(message_id, state, suffix, str(error))
 
-    def _free_name(self, message_id: str, *, torn: bool) -> str:
-        # A file without content holds nothing to save and stands for no message: its writer was cut off by a power cut.
-        suffix = ".torn" if torn else SUFFIX
-        for number in itertools.count():
-            path = f"{self._layout.corrupt.path}/{message_id}{f'.{number}' if number else ''}{suffix}"
+    def _keep_in_corrupt(self, message_id: str, state: State, suffix: str, why: str) -> None:
+        target = self._free_name(message_id, suffix)
+        os.rename(self._layout.path(message_id, state), target)
+        self._layout.corrupt.sync()
+        self._layout.places[state].sync()
+        _log.error("%s; it is kept as %s", why, target)
+
+    def _free_name(self, message_id: str, suffix: str) -> str:
+        for number in itertools.count():  # with a character that is in no id, so that it's no other message's name
+            path = f"{self._layout.corrupt.path}/{message_id}{f'~{number}' if number else ''}{suffix}"
             if not os.path.lexists(path):
                 return path
         raise AssertionError
@@ -150,6 +170,9 @@ class Surveyor:
                 subject = f"{CORRUPT_FOLDER}/{entry.name}"
                 if entry.name.endswith(".torn"):
                     text = "was cut off while it was written, and is empty; in standard mode nobody was promised it"
+                    yield Finding(Severity.WARNING, subject, text)
+                elif entry.name.endswith(".double"):
+                    text = "lay beside a newer record of the same message, which counts; remove it when it isn't needed"
                     yield Finding(Severity.WARNING, subject, text)
                 else:
                     text = "can't be read; mend it and move it back to its state's folder, or remove it"
