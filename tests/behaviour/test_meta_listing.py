@@ -210,6 +210,7 @@ def test_what_stays_is_yielded_once_while_others_come_and_go(meta: MetaBackend) 
 
     found: Counter[str] = Counter()
     for number, record in enumerate(meta.iter_messages(State.INCOMING, 4)):
+        assert State.INCOMING is record.state
         found[record.id] += 1
         if number < 15:
             meta.move_to_state(f"move{number}", State.INCOMING, State.HOLD)
