@@ -7,7 +7,6 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import ClassVar
 
 from retryspool import records
@@ -19,7 +18,7 @@ from retryspool.errors import (
 )
 from retryspool.files import (
     Directory,
-    Durability,
+    FileSettings,
     Presence,
     StripedLocks,
     SyncMode,
@@ -63,23 +62,20 @@ class FsMetaBackend(MetaBackend):
 
     capabilities: ClassVar[MetaCapabilities] = MetaCapabilities(processes=True, durable=True, server_clock=False)
 
-    def __init__(
-        self, path: Path, *, sync: SyncMode, sync_interval_s: float, dir_mode: int, file_mode: int | None
-    ) -> None:
+    def __init__(self, settings: FileSettings) -> None:
         self._gate = Gate()
-        self._sync = sync
-        self._durability = Durability(sync, sync_interval_s)
-        shared_mode = 0o666 if file_mode is None else file_mode
+        self._durability = settings.durability()
+        shared_mode = 0o666 if settings.file_mode is None else settings.file_mode
         try:
-            self._layout = Layout(path, dir_mode=dir_mode, sync=sync is not SyncMode.PERFORMANCE)
+            self._layout = Layout(settings.folder, dir_mode=settings.dir_mode, sync=self._durability.content)
             self._locks = StripedLocks(f"{self._layout.locks}/stripes", stripes=_STRIPES, mode=shared_mode)
             self._leases = LeaseTable(self._layout.locks, stripes=_STRIPES, mode=shared_mode)
             self._presence = Presence(self._layout.locks)
             self._hints = Hints(f"{self._layout.locks}/hints", self._presence.token, shared_mode)
         except OSError as error:
-            raise disk_error(f"opening the records in {path}", error) from error
+            raise disk_error(f"opening the records in {settings.folder!r}", error) from error
         self._files = RecordFiles(
-            self._layout, self._leases, self._locks, self._durability, self._presence, file_mode=file_mode
+            self._layout, self._leases, self._locks, self._durability, self._presence, file_mode=settings.file_mode
         )
         self._index = Index()
         self._surveyor = Surveyor(self._layout, self._files, self._locks, self._index)
@@ -285,18 +281,18 @@ class FsMetaBackend(MetaBackend):
         yield from findings
 
     def _setting_findings(self) -> Iterator[Finding]:
-        base = str(self._layout.base)
+        base = self._layout.base
         network = network_file_system(self._layout.base)
         if network is not None:
             text = (
                 f"lies on a network file system ({network}), whose locks and syncs can't be relied on; use a local disk"
             )
             yield Finding(Severity.WARNING, base, text)
-        if self._sync is SyncMode.PERFORMANCE:
+        if self._durability.mode is SyncMode.PERFORMANCE:
             yield Finding(
                 Severity.WARNING, base, "is open in performance mode: a power cut loses what isn't on the disk yet"
             )
-        elif self._sync is SyncMode.HYBRID:
+        elif self._durability.mode is SyncMode.HYBRID:
             yield Finding(Severity.NOTICE, base, "is open in hybrid mode: a power cut loses the last moments")
 
     def close(self) -> None:

@@ -135,12 +135,12 @@ class _Getter:
 
 
 def _make_storable(fields: dict[str, Any]) -> None:
-    """Put a replacement character for what not every backend can store: with it no change of the message would be taken."""
+    """Put a replacement character for what not every backend can store, and so no change would be taken with."""
     for name in _TEXTS:
         if type(fields.get(name)) is str:
             fields[name] = _UNSTORABLE.sub("\ufffd", fields[name])
-    headers = fields.get("Headers")
-    if type(headers) is dict:
+    if type(fields.get("Headers")) is dict:
+        headers = cast("dict[str, Any]", fields["Headers"])
         fields["Headers"] = {
             _UNSTORABLE.sub("\ufffd", key): _UNSTORABLE.sub("\ufffd", text) if type(text) is str else text
             for key, text in headers.items()

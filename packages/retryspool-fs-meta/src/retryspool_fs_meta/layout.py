@@ -10,12 +10,8 @@
 
 from __future__ import annotations
 
-import os
-import secrets
-from pathlib import Path
-
-from retryspool.errors import BackendError, InvalidMessageIdError
-from retryspool.files import Directory, make_directory, unlink_if_there
+from retryspool.errors import InvalidMessageIdError
+from retryspool.files import Directory, make_directory, refuse_case_folding, sync_above
 from retryspool.ids import validate_message_id
 from retryspool.model import State
 
@@ -39,29 +35,21 @@ def id_of(file_name: str) -> str | None:
 class Layout:
     """The open directories of a spool's records, made if they aren't there."""
 
-    def __init__(self, base: Path, *, dir_mode: int, sync: bool) -> None:
+    def __init__(self, base: str, *, dir_mode: int, sync: bool) -> None:
         self.base = base
+        self.locks = f"{base}/{LOCKS_FOLDER}"
         for folder in (LOCKS_FOLDER, CORRUPT_FOLDER, *(state.label for state in State)):
-            make_directory(base / folder, dir_mode, sync=sync)
-        self.locks = str(base / LOCKS_FOLDER)
-        self._refuse_case_folding()
-        self.corrupt = Directory(base / CORRUPT_FOLDER, follow_symlinks=False)
-        self.places = {state: Directory(base / state.label, follow_symlinks=False) for state in State}
+            make_directory(f"{base}/{folder}", dir_mode, sync=sync)
+        if sync:
+            sync_above(self.locks)  # whoever made the folders may not have come to this
+        refuse_case_folding(self.locks)
+        self.corrupt = Directory(f"{base}/{CORRUPT_FOLDER}", follow_symlinks=False)
+        self.places = {state: Directory(f"{base}/{state.label}", follow_symlinks=False) for state in State}
         self._prefixes = {state: f"{directory.path}/" for state, directory in self.places.items()}
 
     def path(self, message_id: str, place: State) -> str:
         """Return where a message's record lies if it lies in this place."""
         return f"{self._prefixes[place]}{message_id}{SUFFIX}"
-
-    def _refuse_case_folding(self) -> None:
-        name = f"{self.locks}/case.{secrets.token_hex(6)}"
-        os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-        try:
-            if os.path.lexists(f"{self.locks}/{Path(name).name.upper()}"):
-                msg = f"{self.base} doesn't tell upper from lower case in names, so messages 'A' and 'a' would be one"
-                raise BackendError(msg)
-        finally:
-            unlink_if_there(name)
 
     def close(self) -> None:
         """Close the directories; may be called again."""

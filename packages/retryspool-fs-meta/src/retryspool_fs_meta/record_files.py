@@ -46,7 +46,7 @@ class Stored:
 class RecordFiles:
     """The record files of one spool."""
 
-    def __init__(  # noqa: PLR0917 -- its parts, each of another type
+    def __init__(
         self,
         layout: Layout,
         leases: LeaseTable,

@@ -130,7 +130,7 @@ class Surveyor:
                 self._files.read_at(message_id, state)
             except CorruptRecordError as error:
                 self._index.remove(message_id)
-                # A file without content holds nothing to save and stands for no message: the power was cut on its writer.
+                # A file without content holds nothing to save, and stands for no message: a power cut hit its writer.
                 suffix = ".torn" if _is_torn(self._layout.path(message_id, state)) else SUFFIX
                 self._keep_in_corrupt(message_id, state, suffix, str(error))
 

@@ -1,5 +1,6 @@
 """Files that survive: what every backend that stores to local files needs.
 
+- `FileSettings`: the settings that they all have.
 - `Durability`: when what is written reaches the disk, and what follows when it can't.
 - `Directory`: an open directory whose names can be synced; `make_directory`: one that survives.
 - `StripedLocks`: locks by key, between threads and between processes.
@@ -10,6 +11,7 @@ from retryspool.files.directory import (
     Directory,
     make_directory,
     network_file_system,
+    refuse_case_folding,
     sync_above,
     unlink_if_there,
     write_all,
@@ -17,17 +19,20 @@ from retryspool.files.directory import (
 from retryspool.files.durability import Durability, SyncMode, disk_error, wrapping_disk_errors
 from retryspool.files.locks import StripedLocks
 from retryspool.files.presence import TEMPORARY_PREFIX, Presence, sweep_temporary_files
+from retryspool.files.settings import FileSettings
 
 __all__ = [
     "TEMPORARY_PREFIX",
     "Directory",
     "Durability",
+    "FileSettings",
     "Presence",
     "StripedLocks",
     "SyncMode",
     "disk_error",
     "make_directory",
     "network_file_system",
+    "refuse_case_folding",
     "sweep_temporary_files",
     "sync_above",
     "unlink_if_there",

@@ -6,7 +6,17 @@ import contextlib
 import os
 from pathlib import Path
 
-__all__ = ["Directory", "make_directory", "network_file_system", "sync_above", "unlink_if_there", "write_all"]
+from retryspool.errors import BackendError
+
+__all__ = [
+    "Directory",
+    "make_directory",
+    "network_file_system",
+    "refuse_case_folding",
+    "sync_above",
+    "unlink_if_there",
+    "write_all",
+]
 
 _NETWORK_TYPES = frozenset(
     {"9p", "afs", "ceph", "cifs", "fuse.sshfs", "glusterfs", "lustre", "ncpfs", "nfs", "nfs4", "smb3"}
@@ -94,6 +104,21 @@ def sync_above(path: str | Path) -> None:
             parent.sync()
         finally:
             parent.close()
+
+
+def refuse_case_folding(folder: str) -> None:
+    """Do nothing where names tell upper from lower case.
+
+    :param folder: a folder that is there, with a lower-case letter in its own name
+    :raises BackendError: its file system takes both for the same, and so the messages 'A' and 'a' for one
+    """
+    parent, name = os.path.split(folder)
+    with contextlib.suppress(FileNotFoundError):
+        if os.path.samefile(folder, f"{parent}/{name.upper()}"):
+            raise BackendError(
+                f"the file system of {parent!r} takes upper and lower case for the same, so that the messages "
+                "'A' and 'a' would overwrite each other; choose a folder on one that doesn't"
+            )
 
 
 def write_all(fd: int, data: bytes | bytearray | memoryview) -> None:
