@@ -43,11 +43,13 @@ def measure(folder: Path, *, messages: int, size: int, threads: int) -> list[Fig
     one = safe_creates(folder / "floor-1", messages, payload, threads=1)
     many = safe_creates(folder / "floor-n", messages, payload, threads=threads)
     renames = _renames(folder / "renames", messages)
+    removals = _removals(folder / "removals", messages)
     creates = f"safe creates, {threads} threads"
     figures = [
         Figure("safe creates, 1 thread", one, "", None),
         Figure(creates, many, "", None),
-        Figure("renames, 1 thread", renames, "", None),
+        Figure("renames", renames, "", None),
+        Figure(f"removals, a sync for {_BATCH}", removals, "", None),
     ]
     with Spool.open(folder / "spool-1") as spool:
         rate = _enqueue(spool, messages, payload, threads=1)
@@ -60,7 +62,7 @@ def measure(folder: Path, *, messages: int, size: int, threads: int) -> list[Fig
         claimed, rate = _claim(spool)
         figures.append(Figure(f"claim, {_BATCH} at a time", rate, "renames", rate / renames))
         rate = _settle(spool, claimed)
-        figures.append(Figure(f"settle, {_BATCH} at a time", rate, "renames", rate / renames))
+        figures.append(Figure(f"settle, {_BATCH} at a time", rate, "removals", rate / removals))
     rate = _end_to_end(folder / "spool-e", messages, payload, threads=threads)
     figures.append(Figure("in and out, 1 process", rate, f"half the {creates}", rate / (many / 2)))
     return figures
@@ -91,6 +93,23 @@ def _renames(folder: Path, count: int) -> float:
     for number in range(count):
         (folder / f"{number}.a").touch()
     return _rate(lambda number: (folder / f"{number}.a").rename(folder / f"{number}.b"), count, 1)
+
+
+def _removals(folder: Path, count: int) -> float:
+    folder.mkdir()
+    for number in range(count):
+        (folder / str(number)).touch()
+    directory = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+
+    def remove(number: int) -> None:
+        (folder / str(number)).unlink()
+        if number % _BATCH == _BATCH - 1:
+            os.fsync(directory)
+
+    try:
+        return _rate(remove, count, 1)
+    finally:
+        os.close(directory)
 
 
 def _rate(action: Callable[[int], object], count: int, threads: int) -> float:

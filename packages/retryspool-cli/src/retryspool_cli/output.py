@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TextIO, TypeVar
 
 import click
 
@@ -18,6 +18,7 @@ __all__ = [
     "STATE_STYLES",
     "console",
     "error",
+    "is_terminal",
     "json_option",
     "new_table",
     "note",
@@ -96,6 +97,11 @@ def print_table(table: Table) -> None:
     with out.capture() as captured:
         out.print(table)
     sys.stdout.writelines(f"{line.rstrip()}\n" for line in captured.get().splitlines())
+
+
+def is_terminal(stream: TextIO) -> bool:
+    """Tell whether there's a person at the other end."""
+    return stream.isatty()
 
 
 def error(text: str) -> None:

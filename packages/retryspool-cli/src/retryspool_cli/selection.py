@@ -12,6 +12,7 @@ import click
 
 from retryspool_cli import completion
 from retryspool_cli.exits import WrongUsageError
+from retryspool_cli.output import is_terminal
 from retryspool_cli.values import STATE_CHOICE, duration, states
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ class Selection:
         """
         if not self.everything or self.yes or self.dry_run:
             return
-        if not sys.stdin.isatty():
+        if not is_terminal(sys.stdin):
             msg = f"{verb} all of {', '.join(self.state)}? Add --yes, or look first with --dry-run"
             raise WrongUsageError(msg)
         narrowed = self.route is not None or self.older_than is not None

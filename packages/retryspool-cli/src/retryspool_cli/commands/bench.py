@@ -32,10 +32,10 @@ def bench_command(ctx: click.Context, /, *, messages: int, size: int, threads: i
 
     In a folder of its own, made inside the one that --spool names, or the current one, and removed afterwards: messages
     that are there aren't touched. A part takes 2 seconds at the most.
-    Each rate is given by a floor that was measured in the same run: safe creates (create, write, fsync, rename, fsync
-    of the directory) and plain renames, from Python too. An enqueue makes two files safe, so its floor is half the safe
-    creates. With --json one document: `{"folder", "messages", "size", "threads", "figures": [{"name", "rate", "floor",
-    "ratio"}]}`.
+    Each rate is given by a floor that was measured in the same run, from Python too: safe creates (create, write,
+    fsync, rename, fsync of the directory), renames, removals. An enqueue makes two files safe, so its floor is half the
+    safe creates. With --json one document:
+    `{"folder", "messages", "size", "threads", "figures": [{"name", "rate", "floor", "ratio"}]}`.
     """
     from retryspool_cli.measure import measure
 

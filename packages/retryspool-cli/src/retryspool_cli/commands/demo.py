@@ -23,8 +23,10 @@ def demo_command(messages: int, keep: bool) -> int:
 
     Spools files of several kinds, and delivers them by webhook, with two `retryspool work` processes, to a local
     receiver that is busy now and then, has lost a subscriber, and goes down for a while. An operator holds some
-    messages and releases them. One worker is killed with `kill -9` in the middle. In the end every message is accounted
-    for, by the receiver's own log and by SHA-256. Exits with 1 if one is lost, damaged or delivered twice without a reason.
+    messages and releases them. One worker is killed with `kill -9` in the middle.
+
+    In the end every message is accounted for, by the receiver's own log and by SHA-256. Exits with 1 if one is lost,
+    damaged, or delivered twice without a reason.
     """
     from retryspool_cli.demo.scenario import Scenario
     from retryspool_cli.demo.screen import open_screen, print_ledger

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from datetime import timedelta
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -95,13 +99,39 @@ def work_command(ctx: click.Context, /, *, drain: bool, as_json: bool, **given: 
     """Deliver messages."""
     worker = _Work(given)
     began = time.monotonic()
-    with open_queue(settings_of(ctx), create=True, **worker.queue_options()) as queue:
+    with _stoppable(), open_queue(settings_of(ctx), create=True, **worker.queue_options()) as queue:
         try:
             worker.attach(queue)
             queue.run(until_idle=drain)
+        except _StopRequested:
+            queue.stop()
         finally:
             worker.stop()
     _report(queue, time.monotonic() - began, as_json=as_json)
+
+
+class _StopRequested(BaseException):  # noqa: N818 -- not an error, as KeyboardInterrupt isn't one
+    """SIGTERM or SIGINT came while the queue didn't listen for them: before it runs, or just as it begins to."""
+
+
+@contextmanager
+def _stoppable() -> Generator[None]:
+    """Make sure that a signal never just ends the process, as SIGTERM does by default."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise _StopRequested
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    except _StopRequested:
+        raise KeyboardInterrupt from None
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 class _Work:
