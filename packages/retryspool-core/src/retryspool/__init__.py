@@ -17,9 +17,36 @@
 
 import logging as _logging
 
-from retryspool import errors
 from retryspool.deadline import deadline
-from retryspool.errors import *  # noqa: F403 -- the whole tree, which errors.py lists in its __all__
+from retryspool.errors import (
+    BackendClosedError,
+    BackendError,
+    BackendUnavailableError,
+    CorruptRecordError,
+    DataExistsError,
+    DataNotFoundError,
+    DeadlineExceededError,
+    DuplicatePluginError,
+    HandlerError,
+    InvalidInputError,
+    InvalidMessageIdError,
+    InvalidMetadataError,
+    InvalidOptionError,
+    InvalidUrlError,
+    MessageExistsError,
+    MessageNotFoundError,
+    NotSupportedError,
+    Outcome,
+    PermanentError,
+    PluginError,
+    PluginLoadError,
+    QueueError,
+    RetryableError,
+    RetrySpoolError,
+    StateConflictError,
+    StorageError,
+    UnknownPluginError,
+)
 from retryspool.ids import new_message_id, validate_message_id
 from retryspool.meta import ListOptions, ListResult, SortBy
 from retryspool.model import NEVER, ZERO_TIME, Finding, MessageMetadata, Severity, State
@@ -43,25 +70,52 @@ from retryspool.spool import Spool
 __all__ = [
     "NEVER",
     "ZERO_TIME",
+    "BackendClosedError",
+    "BackendError",
+    "BackendUnavailableError",
+    "CorruptRecordError",
     "Counters",
+    "DataExistsError",
+    "DataNotFoundError",
+    "DeadlineExceededError",
+    "DuplicatePluginError",
     "ExponentialRetry",
     "Finding",
     "FixedRetry",
     "Handler",
+    "HandlerError",
+    "InvalidInputError",
+    "InvalidMessageIdError",
+    "InvalidMetadataError",
+    "InvalidOptionError",
+    "InvalidUrlError",
     "ListOptions",
     "ListResult",
     "Message",
+    "MessageExistsError",
     "MessageMetadata",
+    "MessageNotFoundError",
     "MessageWriter",
+    "NotSupportedError",
+    "Outcome",
     "Outgoing",
+    "PermanentError",
+    "PluginError",
+    "PluginLoadError",
     "Queue",
+    "QueueError",
     "QueueOptions",
     "RetryPolicy",
+    "RetrySpoolError",
+    "RetryableError",
     "ScheduledRetry",
     "Severity",
     "SortBy",
     "Spool",
     "State",
+    "StateConflictError",
+    "StorageError",
+    "UnknownPluginError",
     "current_message_id",
     "deadline",
     "get_data_factory",
@@ -73,6 +127,5 @@ __all__ = [
     "open_meta",
     "validate_message_id",
 ]
-__all__ += errors.__all__
 
 _logging.getLogger(__name__).addHandler(_logging.NullHandler())  # silent until somebody wants to hear
