@@ -140,6 +140,17 @@ def test_a_failure_leaves_no_temporary_file(base: Path, function: str, error: in
         assert ["old"] == [info.message_id for info in backend.iter_data()]
 
 
+@pytest.mark.parametrize("error", [errno.EIO, errno.ENOSPC])
+@pytest.mark.parametrize("function", ["write", "fsync", "rename"])
+def test_a_failed_replacement_leaves_no_temporary_file(base: Path, function: str, error: int) -> None:
+    with FsDataFactory(base).create() as backend:
+        backend.store_data("old", OLD)
+        with file_calls(only=function, fail_at=1, error=error), pytest.raises(BackendError):
+            backend.store_data("old", NEW)
+        assert [] == list((base / ".tmp").iterdir())
+        assert {"old": OLD} == backend.fetch_many(["old"], max_bytes=1000)
+
+
 @pytest.mark.parametrize("error", [errno.ENOSPC, errno.EROFS, errno.EDQUOT])
 def test_a_disk_that_takes_nothing_can_be_opened_and_read(base: Path, error: int) -> None:
     with FsDataFactory(base).create() as backend:

@@ -97,7 +97,6 @@ class FsDataWriter(DataWriter):
         except (OSError, StorageError) as error:  # a part of it may be there, so that there's no going on
             failed = error if isinstance(error, StorageError) else disk_error(_storing(self._message_id), error)
             self._failure = failed
-            self._discard()
             if failed is error:
                 raise
             raise failed from error
@@ -143,13 +142,10 @@ class FsDataWriter(DataWriter):
 
     def abort(self) -> None:
         if not self.closed:
-            self._discard()
+            self._buffer = bytearray()
             self._failure = None
+            self._file.discard()
             super().close()
-
-    def _discard(self) -> None:
-        self._buffer = bytearray()
-        self._file.discard()
 
 
 def _storing(message_id: str) -> str:
