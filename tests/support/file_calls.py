@@ -13,8 +13,8 @@ from threading import get_ident
 from typing import Any
 from unittest import mock
 
-_BY_FD = ("close", "fstat", "fsync", "posix_fadvise", "write")
-_BY_PATH = ("link", "mkdir", "open", "rename", "rmdir", "scandir", "stat", "unlink")
+_BY_FD = ("close", "fchmod", "fstat", "fsync", "ftruncate", "posix_fadvise", "pread", "pwrite", "read", "write")
+_BY_PATH = ("access", "link", "mkdir", "open", "rename", "rmdir", "scandir", "stat", "unlink")
 
 
 @dataclass(frozen=True)
@@ -60,10 +60,10 @@ def file_calls(*, fail_at: int | None = None, error: int = 0, only: str | None =
             if count != fail_at or seen.failed is not None or only not in {None, function}:
                 return real(*args, **kwargs)
             if not error:
-                if function != "write":
+                if function not in {"pwrite", "write"}:
                     return real(*args, **kwargs)
                 seen.failed = this
-                return real(args[0], bytes(args[1])[: len(args[1]) // 2])
+                return real(args[0], bytes(args[1])[: len(args[1]) // 2], *args[2:])
             seen.failed = this
             if function == "close":  # Linux closes it all the same
                 real(*args, **kwargs)
