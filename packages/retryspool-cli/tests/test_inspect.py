@@ -13,7 +13,7 @@ def test_messages_are_listed_with_what_matters(cli: Cli, queue: Queue) -> None:
 
     header, line = cli("ls").lines
 
-    assert ["ID", "STATE", "TRIES", "PRIO", "AGE", "DUE", "SIZE", "ROUTE", "LAST", "ERROR"] == header.split()
+    assert ["ID", "STATE", "TRIES", "AGE", "DUE", "SIZE", "ROUTE", "LAST", "ERROR"] == header.split()
     assert line.startswith(f"{message_id}  deferred   0/10")
     assert "2.0 KiB  example.com" in line
 

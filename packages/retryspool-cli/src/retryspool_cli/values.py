@@ -114,8 +114,8 @@ def size_text(size: int) -> str:
     return f"{number:.1f} TiB"
 
 
-def duration_text(duration: timedelta) -> str:
-    """Return a duration as people read it: its two largest units at the most."""
+def duration_text(duration: timedelta, *, short: bool = False) -> str:
+    """Return a duration as people read it: its two largest units, or the largest alone."""
     seconds = abs(duration.total_seconds())
     if seconds < 1:
         return f"{seconds * 1000:.0f} ms"
@@ -127,12 +127,12 @@ def duration_text(duration: timedelta) -> str:
     for size, unit, smaller, smaller_unit in ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
         if whole >= size:
             rest = whole % size // smaller
-            return f"{whole // size} {unit} {rest} {smaller_unit}" if rest else f"{whole // size} {unit}"
+            return f"{whole // size} {unit} {rest} {smaller_unit}" if rest and not short else f"{whole // size} {unit}"
     return ""
 
 
-def ago(moment: datetime, now: datetime) -> str:
+def ago(moment: datetime, now: datetime, *, short: bool = False) -> str:
     """Return how far away a time is: `2 min ago`, `in 15 min`."""
     if moment > now:
-        return f"in {duration_text(moment - now)}"
-    return f"{duration_text(now - moment)} ago"
+        return f"in {duration_text(moment - now, short=short)}"
+    return f"{duration_text(now - moment, short=short)} ago"

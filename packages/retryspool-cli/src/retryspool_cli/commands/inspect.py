@@ -128,9 +128,7 @@ def _print_listing(listing: _Listing) -> None:
 
     from retryspool.model import utc_now
 
-    table = new_table(
-        "ID", "STATE", "TRIES", "PRIO", "AGE", "DUE", "SIZE", "ROUTE", "LAST ERROR", right=("TRIES", "PRIO", "SIZE")
-    )
+    table = new_table("ID", "STATE", "TRIES", "AGE", "DUE", "SIZE", "ROUTE", "LAST ERROR", right=("TRIES", "SIZE"))
     table.columns[-1].no_wrap = False  # it is the one that gives way on a narrow terminal
     now = utc_now()
     for record in listing:
@@ -139,26 +137,30 @@ def _print_listing(listing: _Listing) -> None:
             printable(record.id),
             Text(label, style=STATE_STYLES[label]),
             f"{record.attempts}/{record.max_attempts}",
-            str(record.priority),
-            duration_text(now - record.created),
+            duration_text(now - record.created, short=True),
             _due(record, now),
             size_text(record.size),
             printable(record.route),
-            Text(printable(record.last_error), no_wrap=True, overflow="ellipsis"),
+            Text(printable(_reason(record)), no_wrap=True, overflow="ellipsis"),
         )
     print_table(table)
     if listing.total > table.row_count:
         note(f"{table.row_count} of {listing.total} messages; --limit 0 lists all")
 
 
+def _reason(record: MessageMetadata) -> str:
+    """Return the last error, without what its class adds to what the state says already."""
+    return record.last_error.removeprefix("RetryableError: ").removeprefix("PermanentError: ")
+
+
 def _due(record: MessageMetadata, now: datetime) -> str:
     from retryspool import NEVER, State
 
     if record.state is State.ACTIVE:
-        return f"lease {ago(record.lease_expires, now)}" if record.lease_owner else "no lease"
+        return f"lease {ago(record.lease_expires, now, short=True)}" if record.lease_owner else "no lease"
     if record.state in {State.HOLD, State.BOUNCE, State.ARCHIVED} or record.next_retry == NEVER:
         return "-"
-    return ago(record.next_retry, now) if record.next_retry > now else "now"
+    return ago(record.next_retry, now, short=True) if record.next_retry > now else "now"
 
 
 @click.command("show")
