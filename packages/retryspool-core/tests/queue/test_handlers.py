@@ -6,7 +6,7 @@ from typing import BinaryIO
 import pytest
 from queues import NewQueue, Recorder, wait_until
 
-from retryspool import InvalidInputError, Message, Queue, State, current_message_id
+from retryspool import InvalidInputError, Message, Queue, RetryableError, State, current_message_id
 
 
 class ForRoute:
@@ -168,6 +168,36 @@ def test_headers_of_one_message_are_not_those_of_another(new_queue: NewQueue) ->
     queue.run(until_idle=True)
 
     assert [{f"by-{each}": "1"} for each in ids] == [queue.get(each).headers for each in ids]
+
+
+def test_headers_that_are_no_headers_any_more_are_the_handlers_failure(queue: Queue) -> None:
+    @queue.handler
+    def deliver(message: Message, _payload: BinaryIO) -> None:
+        message.headers = None if message.id == "a" else {1: 2}  # type: ignore[assignment, dict-item] # pyright: ignore[reportAttributeAccessIssue]
+
+    for name in ("a", "b"):
+        queue.enqueue(b"", message_id=name, headers={"to": "x"})
+    queue.run(until_idle=True)
+
+    assert [(State.DEFERRED, {"to": "x"})] * 2 == [(queue.get(name).state, queue.get(name).headers) for name in "ab"]
+
+
+class _CarelessError(RetryableError):
+    def __init__(self, after: object) -> None:  # without its parent's
+        if after is not None:
+            self.after = after  # type: ignore[assignment] # pyright: ignore[reportAttributeAccessIssue]
+
+
+@pytest.mark.parametrize("after", [None, "soon", 7], ids=repr)
+def test_a_retryable_error_that_was_made_carelessly_is_retried_by_policy(queue: Queue, after: object) -> None:
+    @queue.handler
+    def deliver(_message: Message, _payload: BinaryIO) -> None:
+        raise _CarelessError(after)
+
+    queue.enqueue(b"", message_id="a")
+    queue.run(until_idle=True)
+
+    assert (State.DEFERRED, 1) == (queue.get("a").state, queue.get("a").attempts)
 
 
 @pytest.mark.parametrize("value", [None, 7, "nul\0"], ids=["none", "int", "nul"])

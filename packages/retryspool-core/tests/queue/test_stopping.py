@@ -134,9 +134,27 @@ def test_run_ends_when_another_thread_stops_it(new_queue: NewQueue) -> None:
     wait_until(lambda: not threads())
 
 
+def test_closing_waits_for_a_stop_that_is_under_way(new_queue: NewQueue) -> None:
+    queue = new_queue()
+    queue.add_handler(gate := Gate())
+    queue.enqueue(b"")
+    queue.start()
+    gate.wait_for(1)
+    ending = [threading.Thread(target=end) for end in (queue.stop, queue.close)]
+    ending[0].start()
+    wait_until(lambda: not queue.running)
+    ending[1].start()
+
+    gate.opened.set()
+    for thread in ending:
+        thread.join(PATIENCE_S)
+
+    assert 1 == queue.counters.snapshot()["delivered"]
+
+
 def test_a_handler_may_stop_its_own_queue(new_queue: NewQueue) -> None:
-    queue = new_queue(concurrency=1)
-    queue.add_handler(Recorder(then=lambda _: queue.stop(0)))
+    queue = new_queue(concurrency=1, grace_s=3600)
+    queue.add_handler(Recorder(then=lambda _: queue.stop()))
     queue.enqueue(b"")
     queue.enqueue(b"")
 

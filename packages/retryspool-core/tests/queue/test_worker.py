@@ -458,7 +458,7 @@ class FlakyMeta(MemoryMeta):
 @pytest.mark.parametrize("error", [BackendUnavailableError("away", outcome="none"), RuntimeError("a bug")], ids=type)
 def test_a_worker_outlives_a_store_that_fails(new_queue: NewQueue, error: Exception) -> None:
     meta = FlakyMeta()
-    queue = new_queue(spool=Spool(meta, MemoryData()))
+    queue = new_queue(spool=Spool(meta, MemoryData()), poll_s=3600)
     queue.add_handler(recorder := Recorder())
     queue.enqueue(b"", message_id="a")
     meta.error = error
@@ -515,6 +515,42 @@ def test_a_deletion_whose_answer_was_lost_counts_as_done(new_queue: NewQueue) ->
         wait_until(lambda: queue.counters.snapshot()["delivered"] == 1)
 
     assert 0 == queue.counters.snapshot()["lost_leases"]
+
+
+class PoisonedMeta(MemoryMeta):
+    """Records in memory, of which those named `poison` can't be settled."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self.error = error
+        self.refusals = 0
+
+    def apply(self, writes: Sequence[Write]) -> list[WriteResult]:
+        poison = [isinstance(write, Delete) and write.message_id == "poison" for write in writes]
+        if not any(poison):
+            return super().apply(writes)
+        self.refusals += 1
+        if not isinstance(self.error, StorageError):
+            raise self.error
+        rest = iter(super().apply([write for write, bad in zip(writes, poison, strict=True) if not bad]))
+        return [self.error if bad else next(rest) for bad in poison]
+
+
+@pytest.mark.parametrize("error", [BackendError("no"), TypeError("a bug")], ids=["refused", "bug"])
+def test_a_result_that_cannot_be_stored_holds_up_no_others_and_is_given_up_in_the_end(
+    new_queue: NewQueue, error: Exception
+) -> None:
+    meta = PoisonedMeta(error)
+    queue = new_queue(spool=Spool(meta, MemoryData()), unchecked={"lease_s": 1})
+    queue.add_handler(recorder := Recorder())
+    ids = ["poison", *(queue.enqueue(b"").id for _ in range(300))]
+    queue.enqueue(b"", message_id="poison")
+    with queue:
+        wait_until(lambda: queue.counters.snapshot()["delivered"] == 300)
+        recorder.wait_for(302)  # once its lease is over it's delivered again
+
+    assert Counter([*ids, "poison"]) == Counter(recorder.ids[:302])
+    assert meta.refusals > 1
 
 
 def test_counters_tell_what_was_done(new_queue: NewQueue) -> None:

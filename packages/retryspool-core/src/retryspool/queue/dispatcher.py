@@ -25,6 +25,8 @@ _LISTEN_S = 0.25
 """How long one wait for changes lasts at the most: so soon a stop is noticed."""
 
 _FIRST_PAUSE_S = 0.01
+_LONGEST_PAUSE_S = 5.0
+"""Between two tries, if the last failed or didn't get what should have been due."""
 
 
 class Dispatcher:
@@ -53,7 +55,8 @@ class Dispatcher:
         self._hand_out = hand_out
         self._until_idle = until_idle
         self._turn = 0
-        self._pause_s = _FIRST_PAUSE_S
+        self._failing_s = _FIRST_PAUSE_S
+        self._missing_s = _FIRST_PAUSE_S
         self._stopped = threading.Event()
 
     def stop(self) -> None:
@@ -72,8 +75,9 @@ class Dispatcher:
                 return
             except Exception as error:  # noqa: BLE001 -- whatever a backend raises, the worker goes on
                 known = isinstance(error, StorageError)
-                _log.error("claiming failed, trying again in %.2f s: %s", self._pause_s, error, exc_info=not known)
-                self._stopped.wait(self._back_off())
+                _log.error("claiming failed, trying again in %.2f s: %s", self._failing_s, error, exc_info=not known)
+                self._stopped.wait(self._failing_s)
+                self._failing_s = min(self._failing_s * 2, _LONGEST_PAUSE_S)
 
     def _claim(self, limit: int) -> bool:
         """Claim once, and wait if that was all; returns False at the end."""
@@ -83,8 +87,9 @@ class Dispatcher:
         claimed = self._spool.meta.claim(
             sources, limit=limit, lease=timedelta(seconds=self._options.lease_s), owner=self._owner
         )
+        self._failing_s = _FIRST_PAUSE_S
         if claimed:
-            self._pause_s = _FIRST_PAUSE_S
+            self._missing_s = _FIRST_PAUSE_S
             self._hand_out(claimed, since)
         elif self._until_idle and was_idle:
             return False
@@ -113,14 +118,11 @@ class Dispatcher:
         meta = self._spool.meta
         if not isinstance(meta, StateCounter):
             return self._options.poll_s
-        due = [oldest for state in (State.ACTIVE, *sources) if (oldest := meta.get_oldest_due(state)) is not None]
-        if not due:
-            return self._options.poll_s
-        left = (min(due) - utc_now()).total_seconds()
-        # What is due and yet wasn't claimed isn't for this worker, or not in the index yet: don't ask without a pause.
-        return left if left > 0 else self._back_off()
-
-    def _back_off(self) -> float:
-        pause = self._pause_s
-        self._pause_s = min(pause * 2, self._options.poll_s)
-        return pause
+        now = utc_now()
+        due = [meta.get_oldest_due(state) for state in (State.ACTIVE, *sources)]
+        left_s = [(oldest - now).total_seconds() for oldest in due if oldest is not None]
+        if any(left <= 0 for left in left_s):
+            # What is due and yet wasn't claimed isn't for this worker, or not in the index yet: not without a pause.
+            left_s.append(self._missing_s)
+            self._missing_s = min(self._missing_s * 2, _LONGEST_PAUSE_S)
+        return min((left for left in left_s if left > 0), default=self._options.poll_s)

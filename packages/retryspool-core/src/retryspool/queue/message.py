@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -43,8 +44,12 @@ class Job:
     """What is to become of it."""
     seconds: float = 0
     """How long its handler ran."""
-    uncertain: bool = False
-    """Settling was tried before, and may have had its effect."""
+    tries: int = 0
+    """How often settling has failed: it may have had its effect all the same."""
+    try_at: float = 0
+    """When to try again, by the monotonic clock."""
+    try_until: float = math.inf
+    """How long to try, by the monotonic clock."""
 
     @property
     def lost(self) -> bool:

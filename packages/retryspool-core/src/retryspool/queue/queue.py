@@ -341,9 +341,9 @@ class Queue:
 
         :raises QueueError: there's no handler, it runs already, or it was closed
         """
-        self._start(until_idle=False)
+        self._start(SimpleQueue(), until_idle=False)
 
-    def _start(self, *, until_idle: bool) -> Worker:
+    def _start(self, ended: SimpleQueue[int | None], *, until_idle: bool) -> Worker:
         with self._lock:
             if self._closed:
                 raise QueueError("the queue is closed")
@@ -357,6 +357,7 @@ class Queue:
                 self._handlers,
                 self.counters,
                 prune=self.prune,
+                ended=ended,
                 until_idle=until_idle,
             )
             worker.start()
@@ -376,8 +377,8 @@ class Queue:
             if worker is None or not worker.is_here:
                 return
             self._stopped.append(worker)
-        worker.begin_stop()
-        if not worker.join(self.options.grace_s if grace_s is None else grace_s):
+        worker.begin_stop(self.options.grace_s if grace_s is None else grace_s)
+        if not worker.join():
             _log.warning("worker %s: handlers still run after the grace time", worker.owner)
         worker.ended.put(None)
 
@@ -390,14 +391,15 @@ class Queue:
         :param until_idle: end as soon as nothing is due
         :raises QueueError: there's no handler, it runs already, or it was closed
         """
-        worker = self._start(until_idle=until_idle)
-        with _signals(worker.ended):
-            event = worker.ended.get()
+        events: SimpleQueue[int | None] = SimpleQueue()
+        with _signals(events):
+            worker = self._start(events, until_idle=until_idle)
+            event = events.get()
             if event is not None:
-                worker.begin_stop()
+                worker.begin_stop(self.options.grace_s)
                 with suppress(Empty):
-                    event = worker.ended.get(timeout=self.options.grace_s)
-        self.stop(_LAST_STEPS_S if event is None else 0)
+                    event = events.get(timeout=self.options.grace_s)
+            self.stop(_LAST_STEPS_S if event is None else 0)
 
     def close(self) -> None:
         """Stop, and close the spool. May be called again.
@@ -411,6 +413,7 @@ class Queue:
             workers, self._stopped = self._stopped, []
         for worker in workers:
             if worker.is_here:
+                worker.join()  # at once, unless another thread is stopping it
                 worker.abandon()
         self.spool.close()
 

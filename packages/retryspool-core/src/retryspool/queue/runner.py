@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import time
 from contextvars import Context
+from datetime import timedelta
 from typing import BinaryIO
 
-from retryspool.errors import DataNotFoundError, InvalidInputError, PermanentError, RetryableError, StorageError
+from retryspool.errors import DataNotFoundError, PermanentError, RetryableError, StorageError
 from retryspool.model import replace
 from retryspool.queue.context import current
 from retryspool.queue.handlers import Handle, Handlers
@@ -70,13 +71,14 @@ class Runner:
             _log.info("message %s: its handler failed", message.id, exc_info=error)
         try:
             headers = self._changed_headers(message)
-        except InvalidInputError as invalid:  # its changes can't be stored: the message goes on without them
+        except Exception as invalid:  # noqa: BLE001 -- whatever it made of them, the message goes on with those it had
             _log.warning("message %s: the headers that its handler set are dropped: %s", message.id, invalid)
             headers = None
+        after = getattr(error, "after", None) if isinstance(error, RetryableError) else None
         return Failed(
             error_text(error),
             permanent=isinstance(error, PermanentError),
-            after=error.after if isinstance(error, RetryableError) else None,
+            after=after if isinstance(after, timedelta) else None,
             headers=headers,
         )
 

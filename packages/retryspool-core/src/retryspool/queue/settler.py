@@ -7,6 +7,7 @@ waits for nothing. That one thread both renews and settles makes it easy to sett
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections import Counter
@@ -16,13 +17,13 @@ from datetime import timedelta
 from queue import Empty, SimpleQueue
 
 from retryspool import records
-from retryspool.errors import BackendClosedError, MessageNotFoundError, StateConflictError, StorageError
+from retryspool.errors import BackendClosedError, BackendError, MessageNotFoundError, StateConflictError, StorageError
 from retryspool.meta import Delete, Update, WriteResult
 from retryspool.model import MessageMetadata, utc_now
 from retryspool.queue.capacity import Capacity
 from retryspool.queue.counters import CounterName, Counters
 from retryspool.queue.message import Job
-from retryspool.queue.outcome import Failed, GivenUp, Rules, Settlement
+from retryspool.queue.outcome import Failed, GivenUp, Rules, Settlement, error_text
 from retryspool.spool import Spool
 
 __all__ = ["Settler"]
@@ -46,8 +47,7 @@ class Settler:
         self._jobs: dict[str, Job] = {}
         self._lock = threading.Lock()  # of _jobs
         self._waiting: list[Job] = []
-        self._settle_at = 0.0
-        self._pause_s = _FIRST_PAUSE_S
+        self._failed: list[Job] = []
         self._renew_at = 0.0
         self._closing = False
         self._abandoned = False
@@ -98,7 +98,7 @@ class Settler:
         """Settle and renew until closed."""
         while not self._abandoned and (self._jobs or not self._closing):
             self._gather()
-            if self._waiting and time.monotonic() >= self._settle_at:
+            if self._waiting:
                 batch, self._waiting = self._waiting[: self._batch_size], self._waiting[self._batch_size :]
                 try:
                     self._settle(batch)
@@ -113,8 +113,8 @@ class Settler:
                     _log.exception("renewing leases failed")
 
     def _gather(self) -> None:
-        """Wait for results, and take what there is."""
-        until = min(self._renew_at, self._settle_at) if self._waiting else self._renew_at
+        """Wait for results, and take what there is; also what is to be tried again now."""
+        until = 0.0 if self._waiting else min(self._renew_at, *(job.try_at for job in self._failed), math.inf)
         try:
             item = self._inbox.get(timeout=max(0.0, until - time.monotonic()))
             while True:
@@ -127,6 +127,9 @@ class Settler:
                 item = self._inbox.get_nowait()
         except Empty:
             pass
+        now = time.monotonic()
+        self._waiting += [job for job in self._failed if job.try_at <= now]
+        self._failed = [job for job in self._failed if job.try_at > now]
 
     def _adopt(self, again: _Again) -> None:
         """Give a message that this worker claimed again to the handler that still runs; if none does, release it."""
@@ -147,7 +150,7 @@ class Settler:
         for (job, settlement), result in zip(batch, results, strict=True):
             if isinstance(result, (StateConflictError, MessageNotFoundError)):
                 # A deletion that was tried before and didn't answer has had its effect.
-                if job.uncertain and isinstance(result, MessageNotFoundError) and isinstance(settlement.write, Delete):
+                if job.tries and isinstance(result, MessageNotFoundError) and isinstance(settlement.write, Delete):
                     counts.update(settlement.counts)
                 else:
                     job.taken = True
@@ -173,22 +176,31 @@ class Settler:
             return self._spool.apply(writes) if writes else []
         except StorageError as error:
             return [error] * len(writes)
+        except Exception as error:  # noqa: BLE001 -- whatever a backend raises, each result is tried by itself
+            _log.exception("settling %d messages failed", len(writes))
+            if len(writes) > 1:  # one of them may be what's wrong
+                return [result for settlement in settlements for result in self._apply([settlement])]
+            failure = BackendError(f"settling failed: {error_text(error)}")
+            failure.__cause__ = error
+            return [failure]
 
     def _try_again(self, failed: dict[Job, StorageError]) -> None:
-        """Keep results that the store didn't take: for its next try, as long as their leases last."""
-        if not failed:
-            self._pause_s = _FIRST_PAUSE_S
-            return
-        error = next(iter(failed.values()))
-        _log.warning("%d results couldn't be stored, trying again in %.1f s: %s", len(failed), self._pause_s, error)
+        """Keep results that the store didn't take, and try again for the time of a lease; forget the others."""
+        now = time.monotonic()
         for job, error in list(failed.items()):
-            job.uncertain = True
-            if job.lost or isinstance(error, BackendClosedError):
+            if not job.tries:
+                job.try_until = now + self._lease_s
+            if job.lost or now >= job.try_until or isinstance(error, BackendClosedError):
                 del failed[job]
                 job.taken = True
-        self._waiting = [*failed, *self._waiting]
-        self._settle_at = time.monotonic() + self._pause_s
-        self._pause_s = min(self._pause_s * 2, self._lease_s / 6)
+                _log.error("message %s: its result can't be stored: %s", job.record.id, error)
+            else:
+                job.try_at = now + min(_FIRST_PAUSE_S * 2**job.tries, self._lease_s / 6)
+                job.tries += 1
+        if failed:
+            error = next(iter(failed.values()))
+            _log.warning("%d results couldn't be stored, and are tried again soon: %s", len(failed), error)
+        self._failed += failed
 
     def _end(self, jobs: Sequence[Job]) -> None:
         with self._lock:

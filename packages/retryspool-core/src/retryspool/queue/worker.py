@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import re
 import secrets
@@ -40,6 +41,7 @@ def _new_owner() -> str:
 class Worker:
     """One start of a queue's worker. It can't be started again; it doesn't run on in the child of a fork.
 
+    :param ended: gets None when the worker has ended
     :param prune: what is called now and then, to delete what is archived for long enough
     :param until_idle: end once nothing is due and everything is settled
     """
@@ -52,12 +54,12 @@ class Worker:
         counters: Counters,
         *,
         prune: Callable[[], object],
+        ended: SimpleQueue[int | None],
         until_idle: bool,
     ) -> None:
         options = rules.options
         self.owner = _new_owner()
-        self.ended: SimpleQueue[int | None] = SimpleQueue()
-        """Gets None when the worker has ended; a signal's number when one comes."""
+        self.ended = ended
         self._pid = os.getpid()
         self._rules = rules
         self._counters = counters
@@ -77,6 +79,7 @@ class Worker:
         self._stop_pruning = threading.Event()
         self._ready: SimpleQueue[Job | None] = SimpleQueue()
         self._stopping = False
+        self._grace_until = math.inf
         self._settling = self._thread("settler", self._settle)
         self._dispatching = self._thread("dispatcher", self._dispatch)
         self._handling = [self._thread(f"handler-{number}", self._handle) for number in range(options.concurrency)]
@@ -108,17 +111,18 @@ class Worker:
 
     # -- stopping ------------------------------------------------------------------------------------------------------
 
-    def begin_stop(self) -> None:
+    def begin_stop(self, grace_s: float) -> None:
         """Claim no more, release what hasn't begun, and end once what runs is done and settled."""
+        self._grace_until = min(self._grace_until, time.monotonic() + grace_s)
         self._stopping = True
         self._dispatcher.stop()
 
-    def join(self, timeout_s: float) -> bool:
-        """Wait until it has ended; returns False if handlers still run when the time is over."""
-        until = time.monotonic() + timeout_s
+    def join(self) -> bool:
+        """Wait until it has ended; returns False if handlers still run when the grace time is over."""
+        if threading.current_thread() in self._threads:
+            return True  # a handler may stop its own queue; it can't wait for itself
         for thread in self._threads:
-            if thread is not threading.current_thread():  # a handler may stop its own queue
-                thread.join(max(0.0, until - time.monotonic()))
+            thread.join(max(0.0, self._grace_until - time.monotonic()))
         return not any(thread.is_alive() for thread in self._threads)
 
     def abandon(self) -> None:
