@@ -1,5 +1,8 @@
+import os
+import pty
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -94,6 +97,48 @@ def test_a_bug_shows_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("spool")
+@pytest.mark.usefixtures("spool")
+def test_a_terminal_that_knows_ascii_alone_shows_the_rest(process: Cli) -> None:
+    process("enqueue", "-H", "drink=☕", "--id", "one", stdin=b"x")
+
+    result = process("show", "one", env={"PYTHONIOENCODING": "ascii"})
+
+    assert 0 == result.code
+    assert "drink: \\u2615" in result.text
+
+
+@pytest.mark.usefixtures("spool")
+def test_progress_is_on_standard_error_and_only_on_a_terminal(tmp_path: Path) -> None:
+    """The output goes to a file while standard error is a terminal."""
+    for number in range(20):
+        (tmp_path / f"{number}.txt").write_text("x")
+    terminal, other_end = pty.openpty()
+    with (tmp_path / "ids").open("wb") as ids:
+        process = subprocess.Popen(
+            [
+                sys.executable,
+                "-m",
+                "retryspool_cli",
+                "enqueue",
+                "--json",
+                *(str(file) for file in tmp_path.glob("*.txt")),
+            ],
+            stdout=ids,
+            stderr=other_end,
+            stdin=subprocess.DEVNULL,
+        )
+        os.close(other_end)
+        seen = b""
+        with suppress(OSError):  # the end of a terminal
+            while chunk := os.read(terminal, 65536):
+                seen += chunk
+        assert 0 == process.wait()
+    os.close(terminal)
+
+    assert 20 == len((tmp_path / "ids").read_text().splitlines())
+    assert b"enqueueing" in seen
+
+
 def test_colours_are_for_terminals(cli: Cli) -> None:
     assert b"\x1b" not in cli("stats").out
 

@@ -51,6 +51,15 @@ def test_ids_come_from_standard_input_too(cli: Cli, queue: Queue) -> None:
     assert 3 == queue.count(State.HOLD)
 
 
+def test_what_is_no_id_on_standard_input_is_an_error_like_any(cli: Cli, queue: Queue) -> None:
+    message_id = put(queue, State.INCOMING)
+
+    result = cli("hold", "-", stdin=b"\xff\xfe\n../x\n" + message_id.encode())
+
+    assert (1, "1 message held\n") == (result.code, result.text)
+    assert 2 == result.err.count("Error: ")
+
+
 def test_a_failure_stops_none_of_the_others_and_shows_in_the_exit_code(cli: Cli, queue: Queue) -> None:
     bounced = put(queue, State.BOUNCE)
     waiting = put(queue, State.INCOMING)

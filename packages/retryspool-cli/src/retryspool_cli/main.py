@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import NamedTuple
+from typing import NamedTuple, TextIO
 
 import click
 
@@ -147,6 +148,9 @@ def _drop_output() -> None:
 
 def main() -> None:
     """Run the command and exit."""
+    stdout: TextIO = sys.stdout
+    if isinstance(stdout, io.TextIOWrapper):
+        stdout.reconfigure(errors="backslashreplace")  # a terminal that knows no ☕ still shows the rest
     if "_RETRYSPOOL_COMPLETE" in os.environ:
         app.main(prog_name="retryspool", obj=Given())  # answers the shell, and exits
     sys.exit(run())

@@ -136,6 +136,7 @@ def progress(items: Iterable[Item], label: str, *, total: int | None = None) -> 
         TimeElapsedColumn(),
         console=console(stderr=True),
         transient=True,
+        redirect_stdout=sys.stdout.isatty(),  # else what goes to a file or a pipe would end up on the terminal
     )
     with bar:
         yield bar.track(items, description=label, total=total)

@@ -77,7 +77,8 @@ class Selection:
         if not self.everything:
             for message_id in self.message_ids:
                 if message_id == "-":
-                    yield from (line.strip() for line in sys.stdin if line.strip())
+                    lines = (line.decode("utf-8", "replace").strip() for line in sys.stdin.buffer)
+                    yield from (line for line in lines if line)
                 else:
                     yield message_id
             return

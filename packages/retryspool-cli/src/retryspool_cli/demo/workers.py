@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -23,15 +22,13 @@ class WorkerProcess:
     def __init__(self, name: str, arguments: Sequence[str], log: Path) -> None:
         self.name = name
         self.was_killed = False
-        environment = {key: value for key, value in os.environ.items() if not key.startswith("RETRYSPOOL_")}
         with log.open("wb") as output:
             self._process = subprocess.Popen(  # noqa: S603 -- this very command
                 [sys.executable, "-m", "retryspool_cli", *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env=environment,
-                cwd=log.parent,
+                cwd=log.parent,  # where there's no retryspool.toml
                 start_new_session=True,  # Ctrl-C is for the demo, which then ends its workers
             )
 

@@ -74,7 +74,8 @@ class CommandHandler:
         try:
             code = process.wait(self._timeout_s)
         except subprocess.TimeoutExpired:
-            self._kill(process)
+            _signal_group(process, signal.SIGTERM)
+            _wait_or_kill(process)
             msg = f"the command ran longer than {self._timeout_s:g} s and was killed{output.text()}"
             raise RetryableError(msg) from None
         finally:
@@ -117,19 +118,10 @@ class CommandHandler:
             self._stopped = True
             running = list(self._running)
         for process in running:
-            _signal_group(process, signal.SIGTERM)
+            if process.returncode is None:  # else its number may be somebody else's already
+                _signal_group(process, signal.SIGTERM)
         for process in running:
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(_TERM_GRACE_S)
-            _signal_group(process, signal.SIGKILL)
-
-    def _kill(self, process: subprocess.Popen[bytes]) -> None:
-        _signal_group(process, signal.SIGTERM)
-        try:
-            process.wait(_TERM_GRACE_S)
-        except subprocess.TimeoutExpired:
-            _signal_group(process, signal.SIGKILL)
-            process.wait()
+            _wait_or_kill(process)
 
     def _forget(self, process: subprocess.Popen[bytes]) -> None:
         with self._lock:
@@ -163,6 +155,15 @@ def environment(message: Message) -> dict[str, str]:
 def _signal_group(process: subprocess.Popen[bytes], number: int) -> None:
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, number)
+
+
+def _wait_or_kill(process: subprocess.Popen[bytes]) -> None:
+    """Wait until a process that was asked to end has ended; make it end if it doesn't."""
+    try:
+        process.wait(_TERM_GRACE_S)
+    except subprocess.TimeoutExpired:
+        _signal_group(process, signal.SIGKILL)
+        process.wait()
 
 
 def _feed(payload: BinaryIO, stdin: IO[bytes] | None) -> None:

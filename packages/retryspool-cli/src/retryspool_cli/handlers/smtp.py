@@ -19,7 +19,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import BinaryIO, Literal, NoReturn
 
-from retryspool import PermanentError, RetryableError
+from retryspool import HandlerError, PermanentError, RetryableError
 from retryspool.queue import Message
 from retryspool_cli.handlers.envelope import RCPT_TO, Envelope, envelope_of, has_8bit, wire_chunks
 
@@ -98,8 +98,11 @@ class SmtpHandler:
             except (OSError, EOFError) as error:
                 session.close()
                 raise RetryableError(_told(self._server, error)) from error
-            except BaseException:
+            except HandlerError:  # the server's answer
                 self._keep(session)
+                raise
+            except BaseException:  # the payload can't be read: nobody knows in the middle of what
+                session.close()
                 raise
         self._keep(session)
         self._settle(message, outcome)
