@@ -397,6 +397,22 @@ def test_what_is_due_but_not_for_this_worker_costs_no_busy_scan(new_queue: NewQu
     assert len(meta.claims) <= 10
 
 
+def test_working_until_idle_means_until_what_runs_is_done_and_leaves_nothing_due(new_queue: NewQueue) -> None:
+    meta = CountingMeta()
+    queue = new_queue(spool=Spool(meta, MemoryData()), concurrency=2)
+
+    @queue.handler
+    def deliver(message: Message, _payload: BinaryIO) -> None:
+        if message.attempts == 0:
+            wait_until(lambda: len(meta.claims) > 1)  # so that a claim finds nothing while this runs
+            raise RetryableError(after=0)
+
+    queue.enqueue(b"")
+    queue.run(until_idle=True)
+
+    assert (1, 0) == (queue.counters.snapshot()["delivered"], sum(queue.counts().values()))
+
+
 def test_a_queue_does_without_handlers_only_while_it_does_not_work(queue: Queue) -> None:
     with pytest.raises(QueueError, match="has no handler"):
         queue.start()

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import builtins
 import logging
-import signal
 import threading
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from types import FrameType, TracebackType
+from types import TracebackType
 from typing import BinaryIO, Self, Unpack
 
 from retryspool.data import Payload
@@ -26,6 +25,7 @@ from retryspool.queue.options import QueueOptions, QueueSettings
 from retryspool.queue.outcome import Rules
 from retryspool.queue.policy import Policies, RetryPolicy
 from retryspool.queue.producer import EnqueueResult, IfExists, MessageWriter, NotBefore, Outgoing, Producer
+from retryspool.queue.signals import signals_into
 from retryspool.queue.worker import Worker
 from retryspool.records import due_at
 from retryspool.spool import DEFAULT_GRACE, Discrepancy, Spool
@@ -392,7 +392,7 @@ class Queue:
         :raises QueueError: there's no handler, it runs already, or it was closed
         """
         events: SimpleQueue[int | None] = SimpleQueue()
-        with _signals(events):
+        with signals_into(events):
             worker = self._start(events, until_idle=until_idle)
             event = events.get()
             if event is not None:
@@ -426,21 +426,3 @@ class Queue:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
-
-
-@contextmanager
-def _signals(received: SimpleQueue[int | None]) -> Generator[None]:
-    """Put SIGTERM and SIGINT into a queue, one that may be written to from a signal handler."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def receive(number: int, _frame: FrameType | None) -> None:
-        received.put(number)
-
-    before = {number: signal.signal(number, receive) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, signal.SIG_DFL if handler is None else handler)
