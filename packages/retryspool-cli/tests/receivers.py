@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ssl
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -27,11 +29,16 @@ class HttpReceiver:
 
     answers: list[Answer] = field(default_factory=list)
     requests: list[Request] = field(default_factory=list)
+    tls: ssl.SSLContext | None = None
 
     def __enter__(self) -> Self:
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Bound", (Handler,), {"receiver": self}))
         self._server.daemon_threads = True
         self._server.block_on_close = False
+        if self.tls is not None:
+            self._server.socket = self.tls.wrap_socket(
+                self._server.socket, server_side=True, do_handshake_on_connect=False
+            )
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
         self._thread.start()
         return self
@@ -43,7 +50,7 @@ class HttpReceiver:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_address[1]}/hook?a=b"
+        return f"{'https' if self.tls else 'http'}://127.0.0.1:{self._server.server_address[1]}/hook?a=b"
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -54,6 +61,10 @@ class Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers["Content-Length"]))
         self.receiver.requests.append(Request(self.path, self.headers, body, self.client_address))
         self.receiver.answers.pop(0)(self) if self.receiver.answers else answer(204)(self)
+
+    def handle(self) -> None:
+        with suppress(OSError):  # whoever calls may hang up, above all one that doesn't trust the certificate
+            super().handle()
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 -- http.server's name
         pass

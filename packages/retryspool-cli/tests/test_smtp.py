@@ -19,7 +19,7 @@ from retryspool_cli.handlers.envelope import wire_chunks
 from retryspool_cli.handlers.smtp import SmtpHandler, SmtpServer
 from retryspool_cli.handlers.targets import Target, make_handler, parse_address
 
-from .conftest import Deliver
+from .conftest import Cli, Deliver, put
 
 MAIL = (
     b"From: me@example.com\r\nTo: you@example.org, Them <them@example.net>\r\nSubject: x\r\n\r\n.\r\n..dots\r\nend\r\n"
@@ -109,6 +109,16 @@ def test_headers_of_the_message_name_the_envelope(peer: Peer, deliver: Deliver) 
     deliver(SmtpHandler(peer.server), MAIL, headers={"Mail-From": "<>", "rcpt-to": "a@example.com,b@example.com"})
 
     assert ("<>", ["a@example.com", "b@example.com"]) == (peer.mails[0].mail_from, peer.mails[0].rcpt_tos)
+
+
+def test_work_sends_what_was_spooled(peer: Peer, cli: Cli, queue: Queue) -> None:
+    content = MAIL + bytes(range(0x80, 0x100)) + b"\r\n"
+    put(queue, State.INCOMING, content)
+
+    result = cli("work", "--smtp", f"127.0.0.1:{peer.port}", "--drain")
+
+    assert "1 delivered" in result.err
+    assert [content] == [mail.original_content for mail in peer.mails]
 
 
 @given(st.binary(max_size=300) | st.text("\r\n.a", max_size=50).map(str.encode))

@@ -1,7 +1,7 @@
 """Deliveries by mail: `retryspool work --smtp`.
 
 A reply of 4xx defers the mail, one of 5xx bounces it (RFC 5321, 4.2.1). What fails before there's a mail (connecting,
-the greeting, STARTTLS, AUTH) is always retried: it says nothing about the mail.
+the greeting, STARTTLS, AUTH) is always retried, and so is a 530: they say nothing about the mail.
 
 Where a server takes some recipients and refuses others, the mail is sent to those it takes, and the message's header
 `rcpt-to` is set to those who are put off, so that a retry goes to nobody twice. Those who are refused for good are kept
@@ -34,6 +34,8 @@ _IN_MEMORY_BYTES = 1024 * 1024
 _OK = 250
 _START = 354
 _GONE = 421
+_ABOUT_US = frozenset({530, 534, 535, 538})
+"""What a server says to a client that should log in, or encrypt, first (RFC 3207, RFC 4954): nothing about the mail."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +172,7 @@ class _Transfer:
         self._check_reply(*self._session.mail(self._envelope.sender, self._options()))
         replies = {address: self._session.rcpt(address) for address in self._envelope.recipients}
         accepted = [address for address, (code, _) in replies.items() if 200 <= code < 300]  # noqa: PLR2004 -- taken
-        refused = {address: reply for address, reply in replies.items() if reply[0] >= 500}  # noqa: PLR2004 -- for good
+        refused = {address: reply for address, reply in replies.items() if _is_permanent(reply[0])}
         deferred = {a: reply for a, reply in replies.items() if a not in refused and a not in accepted}
         if any(code == _GONE for code, _ in replies.values()):  # the server is about to hang up: nobody got anything
             self._session.close()
@@ -213,9 +215,13 @@ class _Transfer:
     def _refuse(self, code: int, text: bytes) -> NoReturn:
         if code == _GONE:
             self._session.close()
-        if code >= 500:  # noqa: PLR2004 -- permanent
+        if _is_permanent(code):
             raise PermanentError(_reply(code, text))
         raise RetryableError(_reply(code, text))
+
+
+def _is_permanent(code: int) -> bool:
+    return code >= 500 and code not in _ABOUT_US  # noqa: PLR2004 -- RFC 5321, 4.2.1
 
 
 def _reply(code: int, text: bytes) -> str:
