@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import logging
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from contextvars import copy_context
 from datetime import datetime, timedelta
 from typing import ClassVar
@@ -24,6 +26,7 @@ from retryspool.files import (
     SyncMode,
     disk_error,
     network_file_system,
+    wrapping_disk_errors,
 )
 from retryspool.ids import validate_message_id
 from retryspool.meta import (
@@ -52,6 +55,8 @@ from retryspool_fs_meta.survey import Surveyor
 
 __all__ = ["FsMetaBackend"]
 
+_log = logging.getLogger(__name__)
+
 _STRIPES = 1024
 _WRITERS = 8
 """Threads that share a batch of writes: they wait for the disk, whose commits the kernel shares between them."""
@@ -66,14 +71,18 @@ class FsMetaBackend(MetaBackend):
         self._gate = Gate()
         self._durability = settings.durability()
         shared_mode = 0o666 if settings.file_mode is None else settings.file_mode
-        try:
+        with ExitStack() as opened, wrapping_disk_errors(f"opening the records in {settings.folder!r}"):
             self._layout = Layout(settings.folder, dir_mode=settings.dir_mode, sync=self._durability.content)
+            opened.callback(self._layout.close)
             self._locks = StripedLocks(f"{self._layout.locks}/stripes", stripes=_STRIPES, mode=shared_mode)
+            opened.callback(self._locks.close)
             self._leases = LeaseTable(self._layout.locks, stripes=_STRIPES, mode=shared_mode)
+            opened.callback(self._leases.close)
             self._presence = Presence(self._layout.locks)
+            opened.callback(self._presence.close)
             self._hints = Hints(f"{self._layout.locks}/hints", self._presence.token, shared_mode)
-        except OSError as error:
-            raise disk_error(f"opening the records in {settings.folder!r}", error) from error
+            opened.callback(self._hints.close)
+            self._opened = opened.pop_all()
         self._files = RecordFiles(
             self._layout, self._leases, self._locks, self._durability, self._presence, file_mode=settings.file_mode
         )
@@ -90,11 +99,22 @@ class FsMetaBackend(MetaBackend):
         with self._gate.passing("storing message", message_id), self._locks.holding(message_id):
             self._durability.check()
             if self._files.exists(message_id):
-                raise MessageExistsError(message_id)
+                self._refuse_existing(message_id)
             record = records.created(metadata, utc_now())
             self._files.create(record)
             self._keeper.note(record)
         return record
+
+    def _refuse_existing(self, message_id: str) -> None:
+        """Raise `MessageExistsError`, unless what is there is damaged: then it's set aside, and stands in nobody's way."""
+        try:
+            stored = self._files.read(message_id, self._index.state_of(message_id))
+        except CorruptRecordError:
+            self._surveyor.set_aside_locked(message_id)
+            stored = self._files.read(message_id)
+        if stored is not None:
+            self._files.make_durable(stored)
+            raise MessageExistsError(message_id)
 
     def get_meta(self, message_id: str) -> MessageMetadata:
         validate_message_id(message_id)
@@ -120,7 +140,9 @@ class FsMetaBackend(MetaBackend):
         with self._gate.passing("moving message", message_id), self._locks.holding(message_id):
             stored = self._must_read(message_id)
             record = records.moved(stored.record, from_state, to_state, utc_now())
-            if record is not stored.record:
+            if record is stored.record:
+                self._files.make_durable(stored)
+            else:
                 self._replace(stored, record)
         return record
 
@@ -190,6 +212,8 @@ class FsMetaBackend(MetaBackend):
                 record = records.renewed(stored.record, claim, lease=lease, now=utc_now())
                 self._files.lease(stored, record)
                 self._keeper.note(record)
+        except OSError as error:
+            return error if isinstance(error, StorageError) else disk_error(f"renewing message {claim.id!r}", error)
         except StorageError as error:
             return error
         return record
@@ -299,12 +323,16 @@ class FsMetaBackend(MetaBackend):
         if self._gate.close():
             self._keeper.close()
             self._writers.shutdown()
-            self._durability.close()
-            self._presence.close()
-            self._hints.close()
-            self._leases.close()
-            self._locks.close()
-            self._layout.close()
+            try:
+                self._durability.close()
+            finally:
+                self._let_go()
+
+    def _let_go(self) -> None:
+        try:
+            self._opened.close()  # all of it, even if one can't be
+        except OSError as error:  # of nothing that was promised
+            _log.warning("closing the records in %s: %s", self._layout.base, error)
 
 
 def _id_of(write: Write) -> str:

@@ -56,7 +56,12 @@ class Gate:
         return Passage(self, what, message_id)
 
     def close(self) -> bool:
-        """Let nobody in any more, and wait until all are out; tell whether it was this call that closed it."""
+        """Let nobody in any more, and wait until all are out; tell whether it was this call that closed it.
+
+        In a forked process there's nothing to close: files and signs of life are those of the process that opened them.
+        """
+        if os.getpid() != self._pid:
+            return False
         with self._changed:
             if self._closed:
                 return False

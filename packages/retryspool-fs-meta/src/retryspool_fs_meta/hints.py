@@ -81,5 +81,5 @@ class Hints:
     def close(self) -> None:
         """Close the file; may be called again."""
         if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+            fd, self._fd = self._fd, -1
+            os.close(fd)

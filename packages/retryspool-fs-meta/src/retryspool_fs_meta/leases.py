@@ -154,8 +154,8 @@ class LeaseTable:
     def close(self) -> None:
         """Close the table; may be called again."""
         if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+            fd, self._fd = self._fd, -1
+            os.close(fd)
 
 
 def _start(message_id: str) -> bytes:

@@ -8,12 +8,13 @@ it has happened, and only the file isn't where it will be.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import os
 from dataclasses import dataclass, replace
 
-from retryspool.errors import CorruptRecordError
+from retryspool.errors import CorruptRecordError, StorageError
 from retryspool.files import Directory, Durability, Presence, StripedLocks, SyncMode, unlink_if_there, write_all
 from retryspool.model import MessageMetadata, State
 from retryspool_fs_meta.codec import Fields, decode, encode
@@ -147,19 +148,34 @@ class RecordFiles:
         """
         self._leases.clear(record.id, self._stripe_of(record.id))  # of an earlier message, whose removal was cut off
         place = self._layout.places[record.state]
+        path = self._path(record.id, record.state)
         named_first = self._durability.mode is SyncMode.STANDARD
         fd, temporary = self._write_temporary(place, encode(record), sync=not named_first)
         try:
             try:
-                os.rename(temporary, self._path(record.id, record.state))
+                os.rename(temporary, path)
             except BaseException:
                 unlink_if_there(temporary)
                 raise
-            if named_first:
-                self._durability.sync_content(fd)
+            try:
+                if named_first:
+                    self._durability.sync_content(fd)
+                self._durability.sync_names(place)
+            except StorageError:  # it must not be there for those who would take it for durable
+                with contextlib.suppress(OSError):
+                    unlink_if_there(path)
+                raise
+        finally:
+            _close_written(fd)
+
+    def make_durable(self, stored: Stored) -> None:
+        """Sync a record that is there: whoever wrote it may have been killed before it did."""
+        fd = os.open(self._path(stored.record.id, stored.place), _READ_FLAGS)
+        try:
+            self._durability.sync_content(fd)
         finally:
             os.close(fd)
-        self._durability.sync_names(place)
+        self._durability.sync_names(self._layout.places[stored.place])
 
     def replace(self, stored: Stored, record: MessageMetadata) -> None:
         """Write a record over the one that was found, and move it where it belongs; in standard mode it's safe then."""
@@ -171,7 +187,7 @@ class RecordFiles:
             unlink_if_there(temporary)
             raise
         finally:
-            os.close(fd)
+            _close_written(fd)
         self.end_lease(record.id)
         if self.put_in_place(record, stored.place):
             self._durability.sync_names(self._layout.places[record.state], place)
@@ -190,8 +206,11 @@ class RecordFiles:
         self.put_in_place(record, stored.place)
 
     def end_lease(self, message_id: str) -> None:
-        """Remove a lease that is void, or whose message is gone."""
-        self._leases.clear(message_id, self._stripe_of(message_id))
+        """Remove a lease that is void, or whose message is gone; if it can't be, it's void all the same."""
+        try:
+            self._leases.clear(message_id, self._stripe_of(message_id))
+        except OSError as error:
+            _log.warning("the lease of message %s, which is over, can't be removed: %s", message_id, error)
 
     def put_in_place(self, record: MessageMetadata, place: State) -> bool:
         """Rename a record's file into the folder of its state; tell whether it had to be, and was.
@@ -221,3 +240,9 @@ class RecordFiles:
             unlink_if_there(temporary)
             raise
         return fd, temporary
+
+
+def _close_written(fd: int) -> None:
+    """Close a file that was written and has its name. What this could tell of its content, the sync has told."""
+    with contextlib.suppress(OSError):
+        os.close(fd)

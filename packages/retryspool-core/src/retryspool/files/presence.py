@@ -37,8 +37,13 @@ class Presence:
             self.token = secrets.token_hex(6)
             self._path = f"{locks_folder}/{_LIVE_PREFIX}{self.token}"
             self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-            fcntl.flock(self._fd, fcntl.LOCK_EX)
-            if os.fstat(self._fd).st_nlink:  # else a sweeper came between the last two calls
+            try:
+                fcntl.flock(self._fd, fcntl.LOCK_EX)
+                taken = os.fstat(self._fd).st_nlink > 0  # else a sweeper came between the last two calls
+            except BaseException:
+                self.close()
+                raise
+            if taken:
                 break
             os.close(self._fd)
         self._numbers = itertools.count()
@@ -50,9 +55,11 @@ class Presence:
     def close(self) -> None:
         """Withdraw the sign; may be called again."""
         if self._fd >= 0:
-            unlink_if_there(self._path)
-            os.close(self._fd)
-            self._fd = -1
+            fd, self._fd = self._fd, -1
+            try:
+                unlink_if_there(self._path)
+            finally:
+                os.close(fd)
 
 
 def sweep_temporary_files(locks_folder: str, folders: Iterable[str]) -> int:
