@@ -45,7 +45,7 @@ def test_a_listing_that_is_cut_says_so(cli: Cli, queue: Queue) -> None:
 
 
 def test_all_messages_are_listed_without_a_limit(cli: Cli, queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("retryspool_cli.commands.inspect._PAGE", 3)
+    monkeypatch.setattr("retryspool_cli.commands.ls._PAGE", 3)
     ids = [put(queue, State.HOLD) for _ in range(10)]
 
     assert ids == cli("ls", "-q", "--limit", "0").lines

@@ -30,9 +30,9 @@ SECTIONS: dict[str, dict[str, _Entry]] = {
         "work": _Entry("work", "Deliver messages: to a function, a command, a webhook or a mail server."),
     },
     "Look": {
-        "ls": _Entry("inspect", "List messages."),
-        "show": _Entry("inspect", "Show all that is known of a message."),
-        "cat": _Entry("inspect", "Print payloads, byte for byte."),
+        "ls": _Entry("ls", "List messages."),
+        "show": _Entry("show", "Show all that is known of a message."),
+        "cat": _Entry("show", "Print payloads, byte for byte."),
         "stats": _Entry("stats", "Count the messages in each state."),
     },
     "Operate": {

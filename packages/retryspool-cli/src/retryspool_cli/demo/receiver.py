@@ -105,7 +105,8 @@ class _Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", port), _Request)
 
     def stop(self) -> None:
-        self.stopping = True
+        with self.lock:
+            self.stopping = True
         self.shutdown()
         with self.lock:
             for connection in self.idle:
@@ -130,8 +131,11 @@ class _Request(BaseHTTPRequestHandler):
         super().handle_one_request()
 
     def do_POST(self) -> None:
-        with self.server.lock:  # from here on it's answered, whatever comes
-            self.server.idle.discard(self.connection)
+        with self.server.lock:
+            if self.server.stopping:  # too late: its connection may be closed already, so that no answer would arrive
+                self.close_connection = True
+                return
+            self.server.idle.discard(self.connection)  # from here on it's answered, whatever comes
         body = self.rfile.read(int(self.headers["Content-Length"]))
         if len(body) < int(self.headers["Content-Length"]):  # its sender was killed in the middle
             self.close_connection = True
