@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+from contextvars import ContextVar
 from functools import partial
 from typing import BinaryIO
 
 import pytest
 from queues import NewQueue, Recorder, wait_until
+from spools import Zlib
 
-from retryspool import InvalidInputError, Message, Queue, RetryableError, State, current_message_id
+from retryspool import InvalidInputError, Message, Queue, RetryableError, Spool, State, current_message_id
+from retryspool.memory import MemoryData, MemoryMeta
+from retryspool.queue.message import user_headers
 
 
 class ForRoute:
@@ -141,7 +145,7 @@ def test_headers_that_a_handler_sets_are_stored_with_its_failure(queue: Queue) -
     queue.enqueue(b"", message_id="a", headers={"once": "x", "to": "y"})
     queue.run(until_idle=True)
 
-    assert {"to": "y", "seen": "1"} == queue.get("a").headers
+    assert {"to": "y", "seen": "1"} == user_headers(queue.get("a").headers)
 
 
 def test_headers_that_a_handler_sets_are_stored_with_the_archived_message(new_queue: NewQueue) -> None:
@@ -154,7 +158,7 @@ def test_headers_that_a_handler_sets_are_stored_with_the_archived_message(new_qu
     queue.enqueue(b"x", message_id="a")
     queue.run(until_idle=True)
 
-    assert (State.ARCHIVED, {"receipt": "42"}) == (queue.get("a").state, queue.get("a").headers)
+    assert (State.ARCHIVED, {"receipt": "42"}) == (queue.get("a").state, user_headers(queue.get("a").headers))
 
 
 def test_headers_of_one_message_are_not_those_of_another(new_queue: NewQueue) -> None:
@@ -167,7 +171,41 @@ def test_headers_of_one_message_are_not_those_of_another(new_queue: NewQueue) ->
     ids = [queue.enqueue(b"").id for _ in range(50)]
     queue.run(until_idle=True)
 
-    assert [{f"by-{each}": "1"} for each in ids] == [queue.get(each).headers for each in ids]
+    assert [{f"by-{each}": "1"} for each in ids] == [user_headers(queue.get(each).headers) for each in ids]
+
+
+def test_headers_that_a_handler_sets_are_stored_beside_those_that_make_the_payload_readable(
+    new_queue: NewQueue,
+) -> None:
+    queue = new_queue(spool=Spool(MemoryMeta(), MemoryData(), middleware=[Zlib()]), on_success="archive")
+
+    @queue.handler
+    def deliver(message: Message, _payload: BinaryIO) -> None:
+        assert {"to": "x"} == message.headers
+        message.headers = {"x-retryspool-encoding": "none", "only": "this"}
+
+    queue.enqueue(b"body", message_id="a", headers={"to": "x"})
+    queue.run(until_idle=True)
+
+    assert {"only": "this"} == user_headers(queue.get("a").headers)
+    assert b"body" == queue.open_payload("a").read()
+
+
+def test_a_context_that_a_handler_sets_is_not_that_of_the_next(new_queue: NewQueue) -> None:
+    queue = new_queue(concurrency=1)
+    variable: ContextVar[str] = ContextVar("variable", default="unset")
+    seen: list[str] = []
+
+    @queue.handler
+    def deliver(message: Message, _payload: BinaryIO) -> None:
+        seen.append(variable.get())
+        variable.set(message.id)
+
+    for _ in range(3):
+        queue.enqueue(b"")
+    queue.run(until_idle=True)
+
+    assert ["unset"] * 3 == seen
 
 
 def test_headers_that_are_no_headers_any_more_are_the_handlers_failure(queue: Queue) -> None:
@@ -179,7 +217,8 @@ def test_headers_that_are_no_headers_any_more_are_the_handlers_failure(queue: Qu
         queue.enqueue(b"", message_id=name, headers={"to": "x"})
     queue.run(until_idle=True)
 
-    assert [(State.DEFERRED, {"to": "x"})] * 2 == [(queue.get(name).state, queue.get(name).headers) for name in "ab"]
+    after = [queue.get(name) for name in ("a", "b")]
+    assert [(State.DEFERRED, {"to": "x"})] * 2 == [(record.state, user_headers(record.headers)) for record in after]
 
 
 class _CarelessError(RetryableError):
@@ -210,7 +249,7 @@ def test_headers_that_cannot_be_stored_are_the_handlers_failure(queue: Queue, va
     queue.run(until_idle=True)
 
     after = queue.get("a")
-    assert (State.DEFERRED, 1, {"to": "x"}) == (after.state, after.attempts, after.headers)
+    assert (State.DEFERRED, 1, {"to": "x"}) == (after.state, after.attempts, user_headers(after.headers))
     assert "InvalidMetadataError" in after.last_error
 
 

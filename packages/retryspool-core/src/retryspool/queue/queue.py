@@ -351,6 +351,7 @@ class Queue:
                 raise QueueError("the queue is running already")
             if not self._handlers.sources:
                 raise QueueError("the queue has no handler; add one with @queue.handler")
+            self._put_by()
             worker = self._worker = Worker(
                 self.spool,
                 Rules(self.options, self._policies),
@@ -373,14 +374,19 @@ class Queue:
         :param grace_s: how long to wait for handlers, in seconds; the option's if None
         """
         with self._lock:
-            worker, self._worker = self._worker, None
+            worker = self._put_by()
             if worker is None or not worker.is_here:
                 return
-            self._stopped.append(worker)
         worker.begin_stop(self.options.grace_s if grace_s is None else grace_s)
         if not worker.join():
             _log.warning("worker %s: handlers still run after the grace time", worker.owner)
         worker.ended.put(None)
+
+    def _put_by(self) -> Worker | None:
+        """Let the worker be none that runs, but one of those that may not have ended yet."""
+        worker, self._worker = self._worker, None
+        self._stopped = [each for each in (*self._stopped, worker) if each is not None and not each.has_ended]
+        return worker
 
     def run(self, *, until_idle: bool = False) -> None:
         """Handle messages until SIGTERM or SIGINT comes, or another thread calls `stop()`.

@@ -8,7 +8,7 @@ from contextvars import Context
 from datetime import timedelta
 from typing import BinaryIO
 
-from retryspool.errors import DataNotFoundError, PermanentError, RetryableError, StorageError
+from retryspool.errors import CorruptDataError, DataNotFoundError, PermanentError, RetryableError, StorageError
 from retryspool.model import replace
 from retryspool.queue.context import current
 from retryspool.queue.handlers import Handle, Handlers
@@ -55,6 +55,11 @@ class Runner:
             return SetAside(error_text(error))
         try:
             self._handle(handle, message, payload)
+        except CorruptDataError as error:
+            if error.message_id != message.id:  # of another spool, which the handler uses
+                raise
+            _log.error("%s", error)
+            return GivenUp(error_text(error))
         finally:
             _close(message, payload)
         return Succeeded(self._changed_headers(message))

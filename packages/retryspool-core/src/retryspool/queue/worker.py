@@ -103,6 +103,11 @@ class Worker:
         """Whether it takes messages."""
         return self.is_here and self._dispatching.is_alive() and not self._stopping
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing of it runs any more, in this process."""
+        return not self.is_here or not any(thread.is_alive() for thread in self._threads)
+
     def start(self) -> None:
         """Start its threads."""
         _log.info("worker %s starts", self.owner)
@@ -123,7 +128,7 @@ class Worker:
             return True  # a handler may stop its own queue; it can't wait for itself
         for thread in self._threads:
             thread.join(max(0.0, self._grace_until - time.monotonic()))
-        return not any(thread.is_alive() for thread in self._threads)
+        return self.has_ended
 
     def abandon(self) -> None:
         """Settle no more: what still runs keeps its lease until that expires, and is delivered again."""
