@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 import time
-from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from datetime import timedelta
-from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -68,8 +64,6 @@ _QUEUE = (
     json_option,
 )
 
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
-
 _HELP = """Deliver messages: to a function, a command, a webhook or a mail server.
 
 Until SIGTERM or Ctrl-C: then it waits for deliveries that run, up to --grace; a second Ctrl-C ends it at once. Any
@@ -101,43 +95,13 @@ def work_command(ctx: click.Context, /, *, drain: bool, as_json: bool, **given: 
     """Deliver messages."""
     worker = _Work(given)
     began = time.monotonic()
-    with open_queue(settings_of(ctx), create=True, **worker.queue_options()) as queue, _stoppable(queue):
+    with open_queue(settings_of(ctx), create=True, **worker.queue_options()) as queue:
         try:
             worker.attach(queue)
             queue.run(until_idle=drain)
         finally:
             worker.stop()
     _report(queue, time.monotonic() - began, as_json=as_json)
-
-
-@contextmanager
-def _stoppable(queue: Queue) -> Generator[None]:
-    """Stop the queue for a signal that comes while it doesn't listen yet: as it begins to run, with messages in hand.
-
-    By default SIGTERM would end the process there, and leave them to their leases.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    asked: SimpleQueue[int | None] = SimpleQueue()
-    done = threading.Event()
-
-    def watch() -> None:
-        if asked.get() is not None:
-            while not done.wait(0.05):
-                queue.stop()
-
-    watcher = threading.Thread(target=watch, daemon=True)
-    watcher.start()
-    before = {number: signal.signal(number, lambda got, _: asked.put(got)) for number in _SIGNALS}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        done.set()
-        asked.put(None)
-        watcher.join()
 
 
 class _Work:
