@@ -60,6 +60,9 @@ def parse_url(url: str, settings: Mapping[str, Callable[[str], object]]) -> Back
     except ValueError:  # its text may hold what follows a colon: a part of a password
         msg = f"{shown!r} doesn't parse: it is scheme://user:password@host:port/path?setting=value, each part escaped"
         raise InvalidUrlError(msg) from None
+    if "#" in url:
+        msg = f"{shown!r} has a #, after which nothing would be read; one that is meant is written %23"
+        raise InvalidUrlError(msg)
     converted: dict[str, object] = {}
     for key, text in query:
         if key not in settings:

@@ -6,7 +6,7 @@ import os
 
 from retryspool.deadline import check_deadline
 from retryspool.errors import BackendClosedError, BackendError
-from retryspool.files import Durability, make_directory, sync_above
+from retryspool.files import FileSettings, make_directory, sync_above
 from retryspool_fs_data.shards import Shards
 from retryspool_fs_data.temporary import TemporaryFiles
 
@@ -16,14 +16,14 @@ __all__ = ["Store"]
 class Store:
     """An open folder of payloads."""
 
-    def __init__(self, base: str, *, durability: Durability, dir_mode: int, file_mode: int | None) -> None:
-        self.base = os.path.abspath(base)
-        make_directory(self.base, dir_mode, sync=durability.content)
-        if durability.content:
+    def __init__(self, settings: FileSettings) -> None:
+        self.base = settings.folder
+        self.durability = settings.durability()
+        make_directory(self.base, settings.dir_mode, sync=self.durability.content)
+        if self.durability.content:
             sync_above(self.base)  # whoever made it may not have done so, or not yet
-        self.durability = durability
-        self.shards = Shards(self.base, dir_mode=dir_mode, durability=durability)
-        self.temporary = TemporaryFiles(self.base, dir_mode=dir_mode, file_mode=file_mode)
+        self.shards = Shards(self.base, dir_mode=settings.dir_mode, durability=self.durability)
+        self.temporary = TemporaryFiles(self.base, dir_mode=settings.dir_mode, file_mode=settings.file_mode)
         self._pid = os.getpid()
         self._closed = False
 

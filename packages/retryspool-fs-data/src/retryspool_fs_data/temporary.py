@@ -13,8 +13,7 @@ import logging
 import os
 import threading
 
-from retryspool.errors import BackendError
-from retryspool.files import Directory, Presence, sweep_temporary_files, write_all
+from retryspool.files import Directory, Presence, refuse_case_folding, sweep_temporary_files, write_all
 from retryspool_fs_data.layout import LOCKS_FOLDER, TEMPORARY_FOLDER
 
 __all__ = ["TemporaryFile", "TemporaryFiles"]
@@ -130,12 +129,7 @@ class TemporaryFiles:
         for folder in (self._locks_folder, self._folder):
             with contextlib.suppress(FileExistsError):
                 os.mkdir(folder, self._dir_mode)
-        with contextlib.suppress(FileNotFoundError):
-            if os.path.samefile(self._locks_folder, f"{self._base}/{LOCKS_FOLDER.upper()}"):
-                raise BackendError(
-                    f"the file system of {self._base!r} takes upper and lower case for the same, so that the messages "
-                    "'A' and 'a' would overwrite each other; choose a folder on one that doesn't"
-                )
+        refuse_case_folding(self._locks_folder)
 
     def _sweep(self) -> None:
         try:

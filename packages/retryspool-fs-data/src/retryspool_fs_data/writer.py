@@ -116,7 +116,7 @@ class FsDataWriter(DataWriter):
         self._store.check_writing()
         self.flush()
         with wrapping_disk_errors(_storing(self._message_id)):
-            self._store.durability.sync_content(self._file.fd)
+            self._store.durability.sync_content(self._file.fd, outcome="none")
 
     def publish(self) -> Directory:
         """Give it its name; return the directory that is to be synced for it. The writer is closed then."""

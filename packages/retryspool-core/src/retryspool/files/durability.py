@@ -90,18 +90,19 @@ class Durability:
             )
             raise BackendUnavailableError(msg, outcome="none") from self._failure
 
-    def sync_content(self, fd: int) -> None:
+    def sync_content(self, fd: int, *, outcome: Outcome = "unknown") -> None:
         """Make a file's content survive, where the mode wants that.
 
+        :param outcome: whether what is being done may have happened if this fails: not while the file has no name yet
         :raises BackendUnavailableError: it failed, now and for good
         """
         if self.content:
-            self._check_sync()
+            self._check_sync(outcome)
             try:
                 os.fsync(fd)
             except OSError as error:
-                raise self._failed(error) from error
-            self._check_sync()
+                raise self._failed(error, outcome) from error
+            self._check_sync(outcome)
 
     def sync_names(self, *directories: Directory) -> None:
         """Make the names in directories survive, where the mode wants that: now, or within the interval.
@@ -109,26 +110,25 @@ class Durability:
         :raises BackendUnavailableError: it failed, now and for good
         """
         if self.names:
-            self._check_sync()
+            self._check_sync("unknown")
             try:
                 for directory in directories:
                     directory.sync()
             except OSError as error:
-                raise self._failed(error) from error
-            self._check_sync()
+                raise self._failed(error, "unknown") from error
+            self._check_sync("unknown")
         elif self.content:
             self._sync_later(directories)
 
-    def _check_sync(self) -> None:
+    def _check_sync(self, outcome: Outcome) -> None:
         # Of two threads that sync the same directory the kernel tells only one of a failure.
         if self._failure is not None:
-            raise self._failed(self._failure) from self._failure
+            raise self._failed(self._failure, outcome) from self._failure
 
-    def _failed(self, error: OSError) -> BackendUnavailableError:
+    def _failed(self, error: OSError, outcome: Outcome) -> BackendUnavailableError:
         self._failure = error
-        return BackendUnavailableError(
-            f"a sync to the disk failed ({error.strerror}), so nothing more is written", outcome="unknown"
-        )
+        text = f"a sync to the disk failed ({error.strerror}), so nothing more is written"
+        return BackendUnavailableError(text, outcome=outcome)
 
     def _sync_later(self, directories: tuple[Directory, ...]) -> None:
         with self._dirty_lock:
@@ -165,4 +165,4 @@ class Durability:
         known = self._failure
         self.flush()
         if self._failure is not None and self._failure is not known:  # no later write will tell
-            raise self._failed(self._failure) from self._failure
+            raise self._failed(self._failure, "unknown") from self._failure

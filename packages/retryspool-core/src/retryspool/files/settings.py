@@ -66,8 +66,6 @@ class FileSettings:
         shown = redact(url)
         if parsed.host or parsed.user or parsed.port is not None:
             raise InvalidUrlError(f"{shown!r} names a host; it is fs:///absolute/folder or fs:relative/folder")
-        if "#" in url:
-            raise InvalidUrlError(f"{shown!r}: a # in the name of a folder is written %23")
         settings = cast("dict[str, Any]", dict(parsed.settings))
         try:
             return cls(parsed.path, **settings)
