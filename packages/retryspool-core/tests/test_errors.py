@@ -14,6 +14,7 @@ from retryspool import errors
 from retryspool.errors import (
     BackendClosedError,
     BackendUnavailableError,
+    CorruptDataError,
     DataExistsError,
     DataNotFoundError,
     DeadlineExceededError,
@@ -76,6 +77,7 @@ SAMPLES: list[RetrySpoolError] = [
     BackendClosedError(),
     DeadlineExceededError("too late"),
     BackendUnavailableError("no route to it", outcome="unknown"),
+    CorruptDataError("a1", "it is shorter"),
     RetryableError("slow down", after=2.5),
     PermanentError("gone", 410),
 ]

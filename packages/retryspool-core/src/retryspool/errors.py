@@ -19,7 +19,8 @@
     │   ├── DeadlineExceededError (TimeoutError)
     │   └── BackendError                     the disk, the server or the driver failed
     │       ├── BackendUnavailableError      ... and can't be reached; `outcome` says what may have happened
-    │       └── CorruptRecordError           what is stored doesn't parse
+    │       ├── CorruptRecordError           a stored record doesn't parse
+    │       └── CorruptDataError             a stored payload isn't what was handed in
     ├── PluginError
     │   ├── UnknownPluginError (LookupError)
     │   ├── DuplicatePluginError
@@ -42,6 +43,7 @@ __all__ = [
     "BackendClosedError",
     "BackendError",
     "BackendUnavailableError",
+    "CorruptDataError",
     "CorruptRecordError",
     "DataExistsError",
     "DataNotFoundError",
@@ -208,6 +210,14 @@ class BackendUnavailableError(BackendError):
 
 class CorruptRecordError(BackendError):
     """A stored record doesn't parse. It is kept, never deleted, never hidden."""
+
+
+class CorruptDataError(BackendError):
+    """A stored payload isn't what was handed in. It is kept; no part of it counts as delivered."""
+
+    def __init__(self, message_id: str, what: str) -> None:
+        super().__init__(f"the payload of message {message_id!r} is not what was handed in: {what}")
+        self.message_id = message_id
 
 
 class PluginError(RetrySpoolError):

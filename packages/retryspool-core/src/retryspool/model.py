@@ -100,6 +100,8 @@ class MessageMetadata:
     even after its worker died."""
     route: str = ""
     """The destination, for limits and fairness between destinations."""
+    checksum: str = ""
+    """The CRC-32 of the payload as it was handed in, in eight hexadecimal digits; empty where nobody knows it."""
 
 
 class Severity(enum.Enum):

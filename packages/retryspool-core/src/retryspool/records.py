@@ -62,7 +62,7 @@ def validate_metadata(metadata: MessageMetadata) -> MessageMetadata:
             raise InvalidMetadataError(msg)
     for name in ("next_retry", "created", "updated", "lease_expires"):
         _validate_time(metadata.id, name, getattr(metadata, name))
-    for name in ("last_error", "retry_policy_name", "lease_owner", "route"):
+    for name in ("last_error", "retry_policy_name", "lease_owner", "route", "checksum"):
         _validate_text(metadata.id, name, getattr(metadata, name))
     _validate_headers(metadata.id, metadata.headers)
     return metadata

@@ -268,6 +268,19 @@ def test_a_message_that_kills_its_worker_ends_in_bounce(new_queue: NewQueue) -> 
     assert after.last_error.startswith("3 deliveries were lost")
 
 
+def test_a_message_whose_payload_is_damaged_bounces_and_says_so(queue: Queue) -> None:
+    queue.add_handler(lambda _, payload: payload.read())
+    queue.enqueue(b"whole", message_id="a")
+    queue.spool.data.store_data("a", b"whol\0")
+
+    queue.run(until_idle=True)
+
+    record = queue.get("a")
+    assert (State.BOUNCE, 0) == (record.state, record.attempts)
+    assert record.last_error.startswith("CorruptDataError: the payload of message 'a' is not what was handed in")
+    assert b"whol\0" == queue.spool.data.get_data_reader("a").read()
+
+
 def test_a_message_whose_payload_is_gone_bounces(queue: Queue, caplog: pytest.LogCaptureFixture) -> None:
     queue.add_handler(recorder := Recorder())
     queue.enqueue(b"", message_id="a")

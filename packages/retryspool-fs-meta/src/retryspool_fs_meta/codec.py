@@ -1,7 +1,7 @@
 """Records as the Go system writes them: JSON, one field a line, fields that are unknown kept.
 
-Our own fields (`Version`, `Deliveries`, `LeaseOwner`, `LeaseExpires`, `ClaimedFrom`, `Route`) come after its own. Times
-are RFC 3339; a time that a write doesn't change keeps its text, with all its digits and its zone.
+Our own fields (`Version`, `Deliveries`, `LeaseOwner`, `LeaseExpires`, `ClaimedFrom`, `Route`, `Checksum`) come after
+its own. Times are RFC 3339; a time that a write doesn't change keeps its text, with all its digits and its zone.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ Fields = Mapping[str, object]
 
 _STATES = {state.value: state for state in State}
 _GO_FIELDS = "ID State Attempts MaxAttempts NextRetry Created Updated LastError Size Priority Headers RetryPolicyName"
-_OUR_FIELDS = "Version Deliveries LeaseOwner LeaseExpires ClaimedFrom Route"
+_OUR_FIELDS = "Version Deliveries LeaseOwner LeaseExpires ClaimedFrom Route Checksum"
 _KNOWN_FIELDS = frozenset(f"{_GO_FIELDS} {_OUR_FIELDS}".split())
 
 _MAX_INT = 2**63 - 1
 _SUSPECT = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])")
 """What NULs and surrogates are written as; they can't stand in JSON any other way."""
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
-_TEXTS = ("LastError", "RetryPolicyName", "LeaseOwner", "Route")
+_TEXTS = ("LastError", "RetryPolicyName", "LeaseOwner", "Route", "Checksum")
 
 _fromisoformat = datetime.fromisoformat
 
@@ -75,6 +75,7 @@ def decode(raw: bytes, message_id: str) -> tuple[MessageMetadata, Fields]:
             get.time("LeaseExpires"),
             None if claimed_from is None else get.state("ClaimedFrom", 0),
             get.text("Route"),
+            get.text("Checksum"),
         ),
         fields,
     )
@@ -200,6 +201,8 @@ def encode(record: MessageMetadata, previous: Fields | None = None) -> bytes:
         text += f',\n  "ClaimedFrom": {record.claimed_from.value}'
     if record.route:
         text += f',\n  "Route": {quoted(record.route)}'
+    if record.checksum:
+        text += f',\n  "Checksum": {quoted(record.checksum)}'
     if previous is not None and not previous.keys() <= _KNOWN_FIELDS:
         for name, value in previous.items():
             if name not in _KNOWN_FIELDS:

@@ -32,6 +32,7 @@ from retryspool.meta import MetaBackend
 from retryspool.middleware import Middleware
 from retryspool.model import MessageMetadata
 from retryspool.records import validate_metadata
+from retryspool.spool.integrity import Fingerprint
 from retryspool.spool.writer import ENCODING_HEADER, PayloadWriter
 
 __all__ = ["EnqueueTransaction", "Enqueuer"]
@@ -62,15 +63,12 @@ class Enqueuer:
             self._remove_orphan(record.id)
         return EnqueueTransaction(self, record, is_new=is_new)
 
-    def marked(self, record: MessageMetadata) -> MessageMetadata:
-        """Return the record with what its payload goes through, whatever it said of that before."""
-        names = ",".join(stage.name for stage in self.middleware)
-        if record.headers.get(ENCODING_HEADER, "") == names:
-            return record
+    def vouching(self, record: MessageMetadata, payload: Fingerprint) -> MessageMetadata:
+        """Return the record with what it says of its payload, whatever it said of that before."""
         headers = {name: value for name, value in record.headers.items() if name != ENCODING_HEADER}
-        if names:
-            headers[ENCODING_HEADER] = names
-        return replace(record, headers=headers)
+        if self.middleware:
+            headers[ENCODING_HEADER] = ",".join(stage.name for stage in self.middleware)
+        return replace(record, headers=headers, size=payload.size, checksum=payload.checksum)
 
     def window(self, message_id: str) -> AbstractContextManager[object]:
         """Return the lock that holds off those who would take this id's payload for an orphan."""
@@ -170,18 +168,18 @@ class EnqueueTransaction:
         if self.payload.closed:
             msg = f"message {self.message_id!r} was committed or aborted already"
             raise ValueError(msg)
-        record = self._enqueuer.marked(self.record)
         try:
-            validate_metadata(record)
+            validate_metadata(self.record)
         except BaseException:
             self.abort()
             raise
         with self._window:
             self._close_payload()
             try:
-                self._stored = self._enqueuer.meta.store_meta(record.id, replace(record, size=self.payload.size))
+                record = self._enqueuer.vouching(self.record, self.payload.fingerprint)
+                self._stored = self._enqueuer.meta.store_meta(record.id, record)
             except BaseException as error:
-                self._enqueuer.clean_up(record.id, error)
+                self._enqueuer.clean_up(self.message_id, error)
                 raise
         return self._stored
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
@@ -19,6 +18,7 @@ from retryspool.model import Finding, MessageMetadata
 from retryspool.plugins import open_data, open_meta
 from retryspool.records import validate_metadata
 from retryspool.spool.enqueue import Enqueuer, EnqueueTransaction
+from retryspool.spool.integrity import Fingerprint, fingerprinting, verified
 from retryspool.spool.reconcile import DEFAULT_GRACE, Discrepancy, reconcile
 from retryspool.spool.writer import decoding
 
@@ -111,13 +111,18 @@ class Spool:
             validate_metadata(record)
         if self._middleware or not is_new:
             return [self._try_enqueue(record, payload, is_new=is_new) for record, payload in batch]
-        sizes = self.data.store_many([(record.id, payload) for record, payload in batch], if_absent=True)
-        results: list[MessageMetadata | StorageError] = []
-        stores: list[Store] = []
-        for (record, _), size in zip(batch, sizes, strict=True):
-            if isinstance(size, int):
-                stores.append(Store(replace(self._enqueuer.marked(record), size=size)))
+        prints = [Fingerprint() for _ in batch]
+        payloads = [
+            (record.id, fingerprinting(payload, seen)) for (record, payload), seen in zip(batch, prints, strict=True)
+        ]
+        sizes = self.data.store_many(payloads, if_absent=True)
+        stores = [
+            Store(self._enqueuer.vouching(record, seen))
+            for (record, _), seen, size in zip(batch, prints, sizes, strict=True)
+            if isinstance(size, int)
+        ]
         outcomes = iter(self._try_apply(stores))
+        results: list[MessageMetadata | StorageError] = []
         for (record, _), size in zip(batch, sizes, strict=True):
             outcome = next(outcomes) if isinstance(size, int) else size
             if isinstance(outcome, StorageError):
@@ -152,10 +157,12 @@ class Spool:
     def open_payload(self, record: MessageMetadata) -> BinaryIO:
         """Return a readable binary file of a message's payload, as it was handed in.
 
+        One that is read to its end is whole: else that read raises `CorruptDataError`.
+
         :raises DataNotFoundError: it's gone
         :raises BackendError: it's encoded with middleware that this spool wasn't opened with
         """
-        return decoding(record, self.data.get_data_reader(record.id), self._middleware)
+        return verified(record, decoding(record, self.data.get_data_reader(record.id), self._middleware))
 
     def apply(self, writes: Sequence[Write]) -> list[WriteResult]:
         """Carry out a batch of writes to records, as `MetaBackend.apply` does; deleted messages' payloads go too."""

@@ -11,6 +11,7 @@ from retryspool.data import DataWriter
 from retryspool.errors import BackendError
 from retryspool.middleware import Middleware
 from retryspool.model import MessageMetadata
+from retryspool.spool.integrity import Fingerprint
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -29,15 +30,11 @@ class PayloadWriter(io.BufferedIOBase, BinaryIO):
 
     def __init__(self, message_id: str, sink: DataWriter, middleware: Sequence[Middleware]) -> None:
         self._sink = sink
-        self._size = 0
+        self.fingerprint = Fingerprint()
+        """Of the bytes written so far, as they came in."""
         self._stages: list[BinaryIO] = [sink]  # from the backend outwards
         for stage in reversed(middleware):
             self._stages.append(stage.encode(message_id, self._stages[-1]))
-
-    @property
-    def size(self) -> int:
-        """The bytes written so far, as they came in."""
-        return self._size
 
     def writable(self) -> bool:
         """It is."""
@@ -48,11 +45,8 @@ class PayloadWriter(io.BufferedIOBase, BinaryIO):
         if self.closed:
             msg = "write to a payload that is closed"
             raise ValueError(msg)
-        with memoryview(data) as view:
-            length = view.nbytes
         self._stages[-1].write(data)
-        self._size += length
-        return length
+        return self.fingerprint.update(data)
 
     def close(self) -> None:
         """Finish the payload: when this returns, it's stored."""
