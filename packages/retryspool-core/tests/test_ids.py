@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import threading
 import time
 import uuid
@@ -105,6 +106,8 @@ def test_a_child_makes_ids_though_another_thread_held_the_lock_at_the_fork() -> 
         child = os.fork()
     if child == 0:  # nothing of pytest may run in here
         try:
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            signal.alarm(20)  # ends a child that waits for ever
             os.write(writer, new_message_id().encode())
         finally:
             os._exit(0)
