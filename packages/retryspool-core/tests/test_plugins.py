@@ -128,6 +128,7 @@ def test_a_distribution_that_is_on_the_path_twice_is_one(
     install("acme-meta", META.format(name="acme"))
     distributions.append(distributions[0])
 
+    assert [] == list(registry.failed)
     assert "acme" == registry.get_meta_factory("acme").name
 
 
