@@ -117,6 +117,7 @@ class Claimer:
             index.remove(message_id)
             return None
         if not request.admits(stored.record):
+            self._files.put_in_place(stored.record, stored.place)  # what a kill has cut off
             index.put(stored.record)
             return None
         record = records.claimed(stored.record, owner=request.owner, lease=request.lease, now=utc_now())

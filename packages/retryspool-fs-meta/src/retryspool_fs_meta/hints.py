@@ -9,13 +9,17 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
 import secrets
 from collections.abc import Callable, Iterable
 
 __all__ = ["Hints"]
 
 _MAX_BYTES = 4 * 1024 * 1024
+_CHUNK_BYTES = 256 * 1024
 _CHECK_EVERY = 256
+_LINE = re.compile(rb"^([0-9a-f]+) ([A-Za-z0-9][A-Za-z0-9._=@+-]{0,199})$", re.MULTILINE)
+"""A hint. What else may stand in the file, as half a line that a full disk has left, names no message and no path."""
 _HEAD_BYTES = 18  # "#", 16 hexadecimal digits, a newline: what differs each time the file begins anew
 
 
@@ -29,9 +33,13 @@ class Hints:
         self._fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
         self._token = token.encode()
         self._told = 0
-        self._begin_anew_if(lambda size: size < _HEAD_BYTES)
-        self._head = os.pread(self._fd, _HEAD_BYTES, 0)
-        self._offset = os.fstat(self._fd).st_size
+        try:
+            self._begin_anew_if(lambda size: not _HEAD_BYTES <= size <= _MAX_BYTES)
+            self._head = os.pread(self._fd, _HEAD_BYTES, 0)
+            self._offset = self._size = os.fstat(self._fd).st_size
+        except BaseException:
+            self.close()
+            raise
 
     def tell(self, message_ids: Iterable[str]) -> None:
         """Note that messages have changed."""
@@ -57,25 +65,28 @@ class Hints:
 
     def news(self) -> bool:
         """Tell, at the cost of one system call, whether there may be something to read."""
-        return os.fstat(self._fd).st_size != self._offset
+        try:
+            return os.fstat(self._fd).st_size != self._size
+        except OSError:  # closed under somebody who waits
+            return True
 
     def read(self) -> tuple[set[str], bool]:
         """Return the messages that others have changed since the last time, and whether more may have been missed."""
         missed = False
+        self._size = os.fstat(self._fd).st_size  # so that a line that was cut off is no news for ever
         if os.pread(self._fd, _HEAD_BYTES, 0) != self._head:
             self._head = os.pread(self._fd, _HEAD_BYTES, 0)
             self._offset = 0
             missed = True
         changed: set[str] = set()
-        while chunk := os.pread(self._fd, 256 * 1024, self._offset):
+        while chunk := os.pread(self._fd, _CHUNK_BYTES, self._offset):
             end = chunk.rfind(b"\n") + 1
-            if not end:
+            if not end and len(chunk) < _CHUNK_BYTES:
                 break
-            self._offset += end
-            for line in chunk[:end].splitlines():
-                token, _, message_id = line.partition(b" ")
-                if message_id and token != self._token:
-                    changed.add(message_id.decode("ascii", "replace"))
+            self._offset += end or len(chunk)
+            for token, message_id in _LINE.findall(chunk, 0, end):
+                if token != self._token:
+                    changed.add(message_id.decode())
         return changed, missed
 
     def close(self) -> None:

@@ -60,6 +60,22 @@ class Index:
             self._touch(record.id)
             self._put(record)
 
+    def put_read(self, message_id: str, record: MessageMetadata | None, number: int) -> bool:
+        """Note a message as it was read without its lock, unless it was noted since: then what was read may be older.
+
+        :param number: what `number_of` said before it was read
+        """
+        with self._lock:
+            if number != self.number_of(message_id):
+                return False
+            if self._touched is not None:
+                self._touched.add(message_id)
+            if record is None:
+                self._remove(message_id)
+            else:
+                self._put(record)
+            return True
+
     def remove(self, message_id: str) -> None:
         """Note that a message is gone."""
         with self._lock:
@@ -105,6 +121,11 @@ class Index:
         """Return the state that a message was last seen in."""
         entry = self._entries.get(message_id)
         return None if entry is None else entry.state
+
+    def number_of(self, message_id: str) -> int:
+        """Return what changes whenever a message is noted."""
+        entry = self._entries.get(message_id)
+        return 0 if entry is None else entry.number
 
     def count(self, state: State) -> int:
         """Return how many messages are in a state."""

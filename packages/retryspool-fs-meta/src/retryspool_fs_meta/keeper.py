@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterable
 
 from retryspool.deadline import remaining
-from retryspool.errors import BackendClosedError, DeadlineExceededError, RetrySpoolError
+from retryspool.errors import BackendClosedError, BackendError, DeadlineExceededError, RetrySpoolError
 from retryspool.files import sweep_temporary_files
 from retryspool.model import MessageMetadata
 from retryspool_fs_meta.hints import Hints
@@ -26,6 +26,8 @@ _log = logging.getLogger(__name__)
 _PATIENCE_S = 0.25
 """How long claims wait for a new index, so that in a small spool their order is right from the first."""
 _SURVEY_EVERY_S = 60.0
+_SURVEY_AGAIN_S = 1.0
+"""And so often while the first has not succeeded."""
 _HINTS_EVERY_S = 0.05
 """How often a waiter looks whether another process has changed something."""
 
@@ -39,8 +41,11 @@ class IndexKeeper:
         self._index = index
         self._hints = hints
         self._hints_lock = threading.Lock()
+        self._unread: set[str] = set()
         self._wanted = threading.Event()
         self._filled = threading.Event()
+        self._failure: Exception | None = Exception("nothing was read yet")
+        """Why the index was never filled, None once it was."""
         self._patient_until = 0.0
         self._changed = threading.Event()
         self._survey_now = threading.Event()
@@ -80,6 +85,10 @@ class IndexKeeper:
             raise DeadlineExceededError(msg)
         if self._stopped:
             raise BackendClosedError
+        if self._failure is not None:
+            self._survey_now.set()
+            msg = f"the records in {self._layout.base} can't all be listed: {self._failure}"
+            raise BackendError(msg) from self._failure
         return self.poll()
 
     def index_if_filled(self) -> Index | None:
@@ -102,14 +111,32 @@ class IndexKeeper:
 
     def poll(self) -> Index:
         """Take up what other processes have changed."""
-        if self._hints.news():
+        if self._unread or self._hints.news():
             with self._hints_lock:
                 changed, missed = self._hints.read()
-                for message_id in changed:
-                    self._surveyor.refresh(message_id)
+                self._unread |= changed
+                self._read_changed()
             if missed:
                 self._survey_now.set()
         return self._index
+
+    def _read_changed(self) -> None:
+        """Look up what has changed. What can't be read is looked up again the next time."""
+        failed: set[str] = set()
+        try:
+            while self._unread:
+                message_id = self._unread.pop()
+                failed.add(message_id)
+                try:
+                    self._surveyor.refresh(message_id)
+                except OSError as error:
+                    if isinstance(error, RetrySpoolError):
+                        raise
+                    _log.warning("message %s has changed and can't be read: %s", message_id, error)
+                else:
+                    failed.remove(message_id)
+        finally:
+            self._unread |= failed
 
     def wait_for_change(self, timeout: float) -> bool:
         """Wait until something has changed since the last claim, here or in another process."""
@@ -119,7 +146,7 @@ class IndexKeeper:
             left = until - time.monotonic()
             if left <= 0:
                 return False
-            if self._changed.wait(min(left, _HINTS_EVERY_S)) or self._hints.news():
+            if (self._changed.wait(min(left, _HINTS_EVERY_S)) or self._hints.news()) and not self._stopped:
                 return True
         raise BackendClosedError
 
@@ -131,15 +158,20 @@ class IndexKeeper:
         except OSError as error:
             _log.warning("temporary files in %s can't be swept: %s", self._layout.base, error)
         while not self._stopped:
-            asked = self._survey_now.wait(_SURVEY_EVERY_S if self._wanted.is_set() else None)
+            every_s = _SURVEY_EVERY_S if self._failure is None else _SURVEY_AGAIN_S
+            asked = self._survey_now.wait(every_s if self._wanted.is_set() else None)
             self._survey_now.clear()
             if self._stopped:
                 break
             try:
-                if asked or self._surveyor.has_changed():
+                if asked or self._failure is not None or self._surveyor.has_changed():
                     self._surveyor.survey(lambda: self._stopped)
-            except (OSError, RetrySpoolError) as error:
+            except Exception as error:  # noqa: BLE001 -- whatever it is, those who wait for the index must be told
                 _log.warning("the records in %s can't be surveyed: %s", self._layout.base, error)
+                if self._failure is not None:
+                    self._failure = error
+            else:
+                self._failure = None
             self._filled.set()
             self._changed.set()
 

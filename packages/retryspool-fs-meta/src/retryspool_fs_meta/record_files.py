@@ -30,6 +30,7 @@ _NEW_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
 _READ_BYTES = 64 * 1024
 _NOT_A_RECORD = {errno.ELOOP, errno.EISDIR, errno.ENXIO}
 _SEARCH = tuple(State)
+_CLAIMED_FROM = {State.INCOMING, State.DEFERRED, State.BOUNCE}
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,14 +125,18 @@ class RecordFiles:
             os.close(fd)
         return raw
 
-    @staticmethod
-    def _stored(raw: bytes, message_id: str, place: State, lease: Lease | None) -> Stored:
+    def _stored(self, raw: bytes, message_id: str, place: State, lease: Lease | None) -> Stored:
         record, fields = decode(raw, message_id)
         digest = digest_of(raw)
+        if not record.version and record.state is not place:  # of the Go system
+            if place is State.ACTIVE:  # perhaps by a claim that was made between the looks for a lease and for the file
+                lease = self._leases.find(message_id, self._stripe_of(message_id))
+                origin = record.state if record.state in _CLAIMED_FROM else None
+                record = replace(record, state=place, claimed_from=origin)
+            else:
+                record = replace(record, state=place)
         if lease is not None and lease.base == digest:
             record = lease.over(record)
-        elif not record.version and record.state is not place:
-            record = replace(record, state=place)
         return Stored(record, place, fields, digest)
 
     def exists(self, message_id: str) -> bool:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import itertools
 import logging
 import os
+import time
 from collections.abc import Callable, Iterator
 
-from retryspool.errors import CorruptRecordError
+from retryspool.errors import CorruptRecordError, RetrySpoolError
 from retryspool.files import TEMPORARY_PREFIX, StripedLocks
 from retryspool.model import Finding, Severity, State
 from retryspool_fs_meta.index import Index
@@ -17,6 +18,9 @@ from retryspool_fs_meta.record_files import RecordFiles, Stored
 __all__ = ["Surveyor"]
 
 _log = logging.getLogger(__name__)
+
+_TICK_NS = 50_000_000
+_SLACK_NS = 10_000_000_000
 
 
 class Surveyor:
@@ -28,28 +32,56 @@ class Surveyor:
         self._locks = locks
         self._index = index
         self._times: list[int] = []
+        self._written_since_ns: int | None = None
 
     def survey(self, stopped: Callable[[], bool]) -> None:
-        """Walk through all records that the index doesn't know where they are, until `stopped` says to end."""
+        """Walk through all records; read those that have moved or were written since the last time.
+
+        Ends when `stopped` says so. What can't be read is left for the next time.
+        """
+        begun_ns = time.time_ns()
         times = self._modified()
+        unread = 0
         seen: set[str] = set()
         self._index.begin_scan()
         try:
             for state in State:
-                for message_id in self.ids_in(state):
+                for message_id, entry in self._records_in(state):
                     if stopped():
                         return
-                    if message_id in seen:
-                        self._make_one(message_id)
-                    elif self._index.state_of(message_id) is not state:
-                        self._visit(message_id, state)
+                    unread += not self._tried(self._look_at, message_id, entry, state, message_id in seen)
                     seen.add(message_id)
             unseen = self._index.unseen(seen)
         finally:
             self._index.end_scan()
         for message_id in unseen:
-            self.refresh(message_id)
-        self._times = times
+            unread += not self._tried(self.refresh, message_id)
+        # A time that is so new may stand for a change that comes within the same tick of the clock.
+        self._times = [] if unread or max(times) > begun_ns - _TICK_NS else times
+        self._written_since_ns = begun_ns - _SLACK_NS
+
+    @staticmethod
+    def _tried(look: Callable[..., None], message_id: str, *args: object) -> bool:
+        try:
+            look(message_id, *args)
+        except OSError as error:
+            _log.warning("the record of message %s can't be read: %s", message_id, error)
+            return False
+        return True
+
+    def _look_at(self, message_id: str, entry: os.DirEntry[str], state: State, seen: bool) -> None:  # noqa: FBT001
+        if seen:
+            self._make_one(message_id)
+        elif self._index.state_of(message_id) is not state or self._was_written(entry):
+            self._visit(message_id, state)
+
+    def _was_written(self, entry: os.DirEntry[str]) -> bool:
+        if self._written_since_ns is None:
+            return False
+        try:
+            return entry.stat(follow_symlinks=False).st_mtime_ns > self._written_since_ns
+        except FileNotFoundError:  # it's on the move, and will be met where it goes, or told of
+            return False
 
     def has_changed(self) -> bool:
         """Tell whether names have changed since the last survey began, by whomever."""
@@ -60,11 +92,14 @@ class Surveyor:
 
     def ids_in(self, state: State) -> Iterator[str]:
         """Yield the ids of the records in a folder, in constant memory."""
+        return (message_id for message_id, _ in self._records_in(state))
+
+    def _records_in(self, state: State) -> Iterator[tuple[str, os.DirEntry[str]]]:
         with os.scandir(self._layout.places[state].path) as entries:
             for entry in entries:
                 message_id = id_of(entry.name)
                 if message_id is not None:
-                    yield message_id
+                    yield message_id, entry
 
     def _visit(self, message_id: str, state: State) -> None:
         try:
@@ -72,17 +107,14 @@ class Surveyor:
         except CorruptRecordError:
             self.set_aside(message_id)
             return
-        if stored is not None:
-            if stored.record.state is not stored.place:
-                stored = self._put_in_place(message_id) or stored
+        if stored is not None and stored.record.state is not stored.place:
+            self.refresh(message_id)
+        elif stored is not None:
             self._index.put_scanned(stored.record)
 
     def _put_in_place(self, message_id: str) -> Stored | None:
         with self._locks.holding(message_id):
-            try:
-                stored = self._files.read(message_id)
-            except CorruptRecordError:
-                return None
+            stored = self._files.read(message_id)
             if stored is not None:
                 self._files.put_in_place(stored.record, stored.place)
             return stored
@@ -106,17 +138,15 @@ class Surveyor:
     def refresh(self, message_id: str) -> None:
         """Look a message up, and note in the index what there is."""
         try:
-            stored = self._files.read(message_id, self._index.state_of(message_id))
-            if stored is None:
-                with self._locks.holding(message_id):
-                    stored = self._files.read(message_id)
+            noted = False
+            while not noted:
+                number = self._index.number_of(message_id)
+                stored = self._files.read(message_id, self._index.state_of(message_id))
+                if stored is None or stored.record.state is not stored.place:
+                    stored = self._put_in_place(message_id)
+                noted = self._index.put_read(message_id, stored and stored.record, number)
         except CorruptRecordError:
             self.set_aside(message_id)
-            return
-        if stored is None:
-            self._index.remove(message_id)
-        else:
-            self._index.put(stored.record)
 
     def set_aside(self, message_id: str) -> None:
         """Move a record that can't be read to `corrupt/`, if that's so when its lock is held."""
@@ -161,7 +191,7 @@ class Surveyor:
                 for entry in entries:
                     message_id = id_of(entry.name)
                     if message_id is not None:
-                        self._check(message_id, state)
+                        yield from self._check(message_id, state)
                     elif not entry.name.startswith(TEMPORARY_PREFIX):
                         text = "is no record's name; it is left alone"
                         yield Finding(Severity.NOTICE, f"{state.label}/{entry.name}", text)
@@ -178,11 +208,17 @@ class Surveyor:
                     text = "can't be read; mend it and move it back to its state's folder, or remove it"
                     yield Finding(Severity.ERROR, subject, text, id_of(entry.name))
 
-    def _check(self, message_id: str, state: State) -> None:
+    def _check(self, message_id: str, state: State) -> Iterator[Finding]:
         try:
-            self._files.read_at(message_id, state)
-        except CorruptRecordError:
-            self.set_aside(message_id)
+            try:
+                self._files.read_at(message_id, state)
+            except CorruptRecordError:
+                self.set_aside(message_id)
+        except OSError as error:
+            if isinstance(error, RetrySpoolError):  # a deadline
+                raise
+            text = f"can't be read ({error.strerror}), so nobody is handed this message"
+            yield Finding(Severity.ERROR, f"{state.label}/{message_id}{SUFFIX}", text, message_id)
 
 
 def _is_torn(path: str) -> bool:
