@@ -85,7 +85,7 @@ def test_a_handler_whose_result_nobody_awaits_has_failed(queue: Queue) -> None:
     class Later:
         def __await__(self) -> None: ...
 
-    queue.add_handler(lambda _message, _payload: Later())  # type: ignore[arg-type, return-value] # pyright: ignore[reportArgumentType]
+    queue.add_handler(lambda _message, _payload: Later())
     queue.enqueue(b"", message_id="a")
 
     queue.run(until_idle=True)

@@ -134,6 +134,25 @@ def test_run_ends_when_another_thread_stops_it(new_queue: NewQueue) -> None:
     wait_until(lambda: not threads())
 
 
+def test_a_run_that_was_stopped_leaves_the_next_start_alone(new_queue: NewQueue) -> None:
+    queue = new_queue()
+    queue.add_handler(recorder := Recorder())
+    running = threading.Thread(target=queue.run)
+    running.start()
+    wait_until(lambda: queue.running)
+    first = queue._worker
+    assert first is not None
+
+    queue.stop()
+    queue.start()
+    running.join(PATIENCE_S)
+    queue._end(first, 0)
+
+    assert queue.running
+    queue.enqueue(b"")
+    recorder.wait_for(1)
+
+
 def test_closing_waits_for_a_stop_that_is_under_way(new_queue: NewQueue) -> None:
     queue = new_queue()
     queue.add_handler(gate := Gate())

@@ -13,8 +13,8 @@ from retryspool.queue.message import Message
 
 __all__ = ["AnyHandler", "Handle", "Handler", "Handlers"]
 
-Handle = Callable[[Message, BinaryIO], None]
-"""A handler that is a function."""
+Handle = Callable[[Message, BinaryIO], object]
+"""A handler that is a function. What it returns doesn't matter."""
 
 
 class Handler(Protocol):
@@ -24,8 +24,8 @@ class Handler(Protocol):
         """Tell whether this handler takes the message; if none does, it waits."""
         ...
 
-    def handle(self, message: Message, payload: BinaryIO, /) -> None:
-        """Handle the message.
+    def handle(self, message: Message, payload: BinaryIO, /) -> object:
+        """Handle the message; what this returns doesn't matter.
 
         :raises PermanentError: it can't be delivered, ever
         :raises RetryableError: it can't be delivered now

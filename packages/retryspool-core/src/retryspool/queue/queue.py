@@ -347,11 +347,10 @@ class Queue:
         with self._lock:
             if self._closed:
                 raise QueueError("the queue is closed")
-            if self.running:
+            if self._worker is not None and not self._worker.has_ended:
                 raise QueueError("the queue is running already")
             if not self._handlers.sources:
                 raise QueueError("the queue has no handler; add one with @queue.handler")
-            self._put_by()
             worker = self._worker = Worker(
                 self.spool,
                 Rules(self.options, self._policies),
@@ -373,20 +372,22 @@ class Queue:
 
         :param grace_s: how long to wait for handlers, in seconds; the option's if None
         """
+        worker = self._worker
+        if worker is not None:
+            self._end(worker, self.options.grace_s if grace_s is None else grace_s)
+
+    def _end(self, worker: Worker, grace_s: float) -> None:
         with self._lock:
-            worker = self._put_by()
-            if worker is None or not worker.is_here:
+            if self._worker is not worker:
+                return  # another thread has stopped it, and may have started the next
+            self._worker = None
+            if not worker.is_here:
                 return
-        worker.begin_stop(self.options.grace_s if grace_s is None else grace_s)
+            self._stopped = [*(each for each in self._stopped if not each.has_ended), worker]
+        worker.begin_stop(grace_s)
         if not worker.join():
             _log.warning("worker %s: handlers still run after the grace time", worker.owner)
         worker.ended.put(None)
-
-    def _put_by(self) -> Worker | None:
-        """Let the worker be none that runs, but one of those that may not have ended yet."""
-        worker, self._worker = self._worker, None
-        self._stopped = [each for each in (*self._stopped, worker) if each is not None and not each.has_ended]
-        return worker
 
     def run(self, *, until_idle: bool = False) -> None:
         """Handle messages until SIGTERM or SIGINT comes, or another thread calls `stop()`.
@@ -405,7 +406,7 @@ class Queue:
                 worker.begin_stop(self.options.grace_s)
                 with suppress(Empty):
                     event = events.get(timeout=self.options.grace_s)
-            self.stop(_LAST_STEPS_S if event is None else 0)
+            self._end(worker, _LAST_STEPS_S if event is None else 0)
 
     def close(self) -> None:
         """Stop, and close the spool. May be called again.

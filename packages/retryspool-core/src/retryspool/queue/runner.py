@@ -66,7 +66,7 @@ class Runner:
 
     @staticmethod
     def _handle(handle: Handle, message: Message, payload: BinaryIO) -> None:
-        result: object = handle(message, payload)  # type: ignore[func-returns-value] # pyright: ignore[reportAssignmentType]
+        result = handle(message, payload)
         if result is not None and hasattr(result, "__await__"):
             msg = f"{handle!r} returned {result!r}, which nobody awaits: a handler is done when it returns"
             raise TypeError(msg)
