@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
-from types import TracebackType
-from typing import TYPE_CHECKING, BinaryIO, Self
+from typing import TYPE_CHECKING, BinaryIO
 
 from retryspool.data import DataWriter
 from retryspool.errors import BackendError
@@ -22,11 +20,8 @@ ENCODING_HEADER = "x-retryspool-encoding"
 """The header that names the middleware a payload went through, in order, separated by commas."""
 
 
-class PayloadWriter(io.BufferedIOBase, BinaryIO):
-    """A writable binary file: what is written goes through the middleware into the data backend.
-
-    Nothing is visible before `close()`, which fails if anything on the way does.
-    """
+class PayloadWriter(DataWriter):
+    """A writer whose bytes go through the middleware into the data backend; `close()` fails if anything on the way does."""
 
     def __init__(self, message_id: str, sink: DataWriter, middleware: Sequence[Middleware]) -> None:
         self._sink = sink
@@ -36,9 +31,9 @@ class PayloadWriter(io.BufferedIOBase, BinaryIO):
         for stage in reversed(middleware):
             self._stages.append(stage.encode(message_id, self._stages[-1]))
 
-    def writable(self) -> bool:
-        """It is."""
-        return True
+    @property
+    def size(self) -> int:
+        return self.fingerprint.size
 
     def write(self, data: ReadableBuffer, /) -> int:
         """Write all of `data`."""
@@ -66,22 +61,6 @@ class PayloadWriter(io.BufferedIOBase, BinaryIO):
         if not self.closed:
             self._sink.abort()
             super().close()
-
-    def __del__(self) -> None:
-        """Abort: what io's own classes do here is `close()`, which would make half a payload visible."""
-        if "_sink" in self.__dict__:
-            self.abort()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if kind is None:
-            self.close()
-        else:
-            self.abort()
 
 
 def decoding(record: MessageMetadata, source: BinaryIO, middleware: Mapping[str, Middleware]) -> BinaryIO:
