@@ -21,7 +21,10 @@ ENCODING_HEADER = "x-retryspool-encoding"
 
 
 class PayloadWriter(DataWriter):
-    """A writer whose bytes go through the middleware into the data backend; `close()` fails if anything on the way does."""
+    """A writer whose bytes go through the middleware into the data backend.
+
+    Its `close()` fails if anything on the way does.
+    """
 
     def __init__(self, message_id: str, sink: DataWriter, middleware: Sequence[Middleware]) -> None:
         self._sink = sink
