@@ -15,7 +15,7 @@ def test_the_demo_accounts_for_every_message(process: Cli) -> None:
     assert 0 == result.code, result.text + result.err
     ledger = {line[:15].strip(): line[15:].split()[0] for line in result.lines if line[:1] != " " and line[15:].split()}
     assert "40" == ledger["accepted"]
-    assert 40 == int(ledger["delivered"]) + int(ledger["bounced"])
+    assert ("38", "2") == (ledger["delivered"], ledger["bounced"])
     assert ("0", "0", "0") == (ledger["lost"], ledger["damaged"], ledger["still waiting"])
     for event in ("holds", "goes down", "is up again", "kill -9", "releases"):
         assert event in result.text

@@ -120,8 +120,6 @@ def _read(response: urllib3.BaseHTTPResponse) -> str:
             response.close()
     except urllib3.exceptions.HTTPError:  # the status is what counts, and it's there
         response.close()
-    finally:
-        response.release_conn()
     return said[:_SAID_BYTES].decode("utf-8", "replace").strip()
 
 
