@@ -88,6 +88,13 @@ class FsMetaBackend(MetaBackend):
         )
         self._index = Index()
         self._surveyor = Surveyor(self._layout, self._files, self._locks, self._index)
+        if self._leases.is_first:
+            try:
+                with wrapping_disk_errors(f"opening the records in {settings.folder!r}"):
+                    self._surveyor.make_doubles_one()
+            except BaseException:
+                self._let_go()
+                raise
         self._keeper = IndexKeeper(self._layout, self._surveyor, self._index, self._hints)
         self._claimer = Claimer(self._files, self._locks, self._surveyor, self._keeper)
         self._writers = ThreadPoolExecutor(_WRITERS, "retryspool-fs-meta")
@@ -106,20 +113,26 @@ class FsMetaBackend(MetaBackend):
         return record
 
     def _refuse_existing(self, message_id: str) -> None:
-        """Raise `MessageExistsError`, unless what is there is damaged: then it's set aside, and stands in nobody's way."""
-        try:
-            stored = self._files.read(message_id, self._index.state_of(message_id))
-        except CorruptRecordError:
-            self._surveyor.set_aside_locked(message_id)
-            stored = self._files.read(message_id)
+        """Raise `MessageExistsError`, unless what is there is damaged: that is set aside, and stands in nobody's way."""
+        stored = self._read_or_set_aside(message_id)
         if stored is not None:
             self._files.make_durable(stored)
             raise MessageExistsError(message_id)
 
+    def _read_or_set_aside(self, message_id: str) -> Stored | None:
+        try:
+            return self._files.read(message_id, self._index.state_of(message_id))
+        except CorruptRecordError:
+            self._surveyor.set_aside_locked(message_id)
+            return self._files.read(message_id)
+
     def get_meta(self, message_id: str) -> MessageMetadata:
         validate_message_id(message_id)
         with self._gate.passing("reading message", message_id):
-            stored = self._files.read(message_id, self._index.state_of(message_id))
+            try:
+                stored = self._files.read(message_id, self._index.state_of(message_id))
+            except CorruptRecordError:
+                stored = None
             if stored is None:
                 with self._locks.holding(message_id):
                     stored = self._must_read(message_id)
@@ -171,8 +184,8 @@ class FsMetaBackend(MetaBackend):
         self._keeper.note(record)
 
     def _must_read(self, message_id: str) -> Stored:
-        """Return what there is; with the lock held, None is no longer a maybe."""
-        stored = self._files.read(message_id, self._index.state_of(message_id))
+        """Return what there is; with the lock held, None is no longer a maybe. What can't be read is set aside."""
+        stored = self._read_or_set_aside(message_id)
         if stored is not None:
             return stored
         path = self._surveyor.corrupt_path(message_id)

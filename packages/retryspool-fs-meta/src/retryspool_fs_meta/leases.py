@@ -92,9 +92,13 @@ class LeaseTable:
     def __init__(self, folder: str, *, stripes: int, mode: int = 0o666) -> None:
         self._stripes = stripes
         name = f"{_PREFIX}{boot_id()}"
+        self.is_first = True
+        """Whether this is the first opening since the system has started: there may have been a power cut."""
         with os.scandir(folder) as entries:
             for entry in entries:
-                if entry.name.startswith(_PREFIX) and entry.name != name:
+                if entry.name == name:
+                    self.is_first = False
+                elif entry.name.startswith(_PREFIX):
                     unlink_if_there(entry.path)
         self._fd = os.open(f"{folder}/{name}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
 

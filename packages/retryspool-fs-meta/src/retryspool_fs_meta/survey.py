@@ -119,10 +119,24 @@ class Surveyor:
                 self._files.put_in_place(stored.record, stored.place)
             return stored
 
+    def make_doubles_one(self) -> None:
+        """Look after all messages that lie in two folders, by their names alone: quick enough to be waited for."""
+        seen: set[str] = set()
+        doubles: set[str] = set()
+        for place in self._layout.places.values():
+            names = set(os.listdir(place.path))
+            doubles |= seen & names
+            seen |= names
+        for name in doubles:
+            message_id = id_of(name)
+            if message_id is not None:
+                self._tried(self._make_one, message_id)
+
     def _make_one(self, message_id: str) -> None:
         """Look after a message that was seen in two folders: it has moved meanwhile, or a crash has left it in both.
 
-        The Go system's moves are cut off like that. The record that was written last is the message.
+        A power cut may, where a claim or a deletion of it was not synced yet, and a kill of the Go system. The record that
+        was written last is the message.
         """
         with self._locks.holding(message_id):
             self.set_aside_locked(message_id)
@@ -144,7 +158,7 @@ class Surveyor:
                 stored = self._files.read(message_id, self._index.state_of(message_id))
                 if stored is None or stored.record.state is not stored.place:
                     stored = self._put_in_place(message_id)
-                noted = self._index.put_read(message_id, stored and stored.record, number)
+                noted = self._index.put_read(message_id, None if stored is None else stored.record, number)
         except CorruptRecordError:
             self.set_aside(message_id)
 
