@@ -207,6 +207,9 @@ opened = threading.Event()
 @queue.handler
 def deliver(message, payload):
     print("begun", flush=True)
+    while queue.running:
+        opened.wait(0.01)
+    print("stopping", flush=True)
     opened.wait(30)
 
 for _ in range(3):
@@ -238,6 +241,8 @@ def working() -> subprocess.Popen[str]:
 def test_a_signal_finishes_what_runs_and_leaves_the_rest(number: signal.Signals) -> None:
     with working() as process:
         process.send_signal(number)
+        assert process.stdout is not None
+        assert "stopping\n" == process.stdout.readline()
         out, _ = process.communicate("go on\n", timeout=PATIENCE_S)
 
     assert "counts 2 0 1\n" == out
@@ -248,7 +253,7 @@ def test_a_second_signal_does_not_wait() -> None:
     with working() as process:
         assert process.stdout is not None
         process.send_signal(signal.SIGTERM)
-        threading.Event().wait(0.2)  # two signals at once may arrive as one
+        assert "stopping\n" == process.stdout.readline()  # two signals at once may arrive as one
         process.send_signal(signal.SIGTERM)
 
         out, _ = process.communicate(timeout=PATIENCE_S)
