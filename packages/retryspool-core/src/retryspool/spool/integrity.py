@@ -68,7 +68,7 @@ def verified(record: MessageMetadata, source: BinaryIO) -> BinaryIO:
     """
     if not record.checksum:
         return source
-    return cast("BinaryIO", io.BufferedReader(_Verifying(record, source), CHUNK_BYTES))
+    return cast("BinaryIO", io.BufferedReader(_Verifying(record, source), min(record.size + 1, CHUNK_BYTES)))
 
 
 class _Verifying(io.RawIOBase):
