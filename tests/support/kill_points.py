@@ -35,7 +35,11 @@ class KillPoints:
     """Runs functions of modules that can be imported, and kills them."""
 
     def __init__(self) -> None:
-        command = [sys.executable, "-c", f"import sys; sys.path[:] = {sys.path!r}; import kill_points; kill_points.serve()"]
+        command = [
+            sys.executable,
+            "-c",
+            f"import sys; sys.path[:] = {sys.path!r}; import kill_points; kill_points.serve()",
+        ]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def __enter__(self) -> Self:

@@ -12,6 +12,7 @@ from retryspool_fs_meta.schedule import Entry
 
 __all__ = ["Listing"]
 
+_MANY = 1000
 _FEW = 64
 """So many new keys are sorted in one by one; more are appended and all sorted again."""
 
@@ -31,13 +32,17 @@ class Listing:
         )
         self._new: list[tuple[Any, str]] = []
         self._void = 0
+        self._is_behind = False
 
     def _key(self, message_id: str, entry: Entry) -> tuple[Any, str]:
         return getattr(entry, self._attribute), message_id
 
     def add(self, message_id: str, entry: Entry) -> None:
         """Take a message up."""
-        self._new.append(self._key(message_id, entry))
+        if len(self._new) <= _MANY + len(self._keys):
+            self._new.append(self._key(message_id, entry))
+        else:  # nobody has listed for long: the next who does begins anew
+            self._is_behind = True
 
     def remove(self) -> None:
         """Note that the entry of one of its messages is gone: its key is passed over from now on."""
@@ -45,7 +50,7 @@ class Listing:
 
     def walk(self, *, descending: bool) -> Iterator[str]:
         """Yield the ids in order."""
-        if self._void + len(self._new) > _FEW + len(self._keys):
+        if self._is_behind or self._void + len(self._new) > _FEW + len(self._keys):
             self._fill()
         elif len(self._new) <= _FEW:
             for key in self._new:

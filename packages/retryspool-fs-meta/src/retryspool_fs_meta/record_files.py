@@ -210,6 +210,10 @@ class RecordFiles:
         self._leases.put(Lease.of(record, stored.digest), self._stripe_of(record.id))
         self.put_in_place(record, stored.place)
 
+    def sync_names(self, *directories: Directory) -> None:
+        """Make names in directories survive, where the mode wants that."""
+        self._durability.sync_names(*directories)
+
     def end_lease(self, message_id: str) -> None:
         """Remove a lease that is void, or whose message is gone; if it can't be, it's void all the same."""
         try:

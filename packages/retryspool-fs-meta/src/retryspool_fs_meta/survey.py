@@ -181,8 +181,7 @@ class Surveyor:
     def _keep_in_corrupt(self, message_id: str, state: State, suffix: str, why: str) -> None:
         target = self._free_name(message_id, suffix)
         os.rename(self._layout.path(message_id, state), target)
-        self._layout.corrupt.sync()
-        self._layout.places[state].sync()
+        self._files.sync_names(self._layout.corrupt, self._layout.places[state])
         _log.error("%s; it is kept as %s", why, target)
 
     def _free_name(self, message_id: str, suffix: str) -> str:
