@@ -38,6 +38,7 @@ class Layout:
     def __init__(self, base: str, *, dir_mode: int, sync: bool) -> None:
         self.base = base
         self.locks = f"{base}/{LOCKS_FOLDER}"
+        Directory(self.locks, follow_symlinks=False).close()  # else locks and leases lay who knows where
         for folder in (LOCKS_FOLDER, CORRUPT_FOLDER, *(state.label for state in State)):
             make_directory(f"{base}/{folder}", dir_mode, sync=sync)
         if sync:

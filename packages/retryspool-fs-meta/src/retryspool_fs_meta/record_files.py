@@ -12,22 +12,24 @@ import contextlib
 import errno
 import logging
 import os
+import stat
 from dataclasses import dataclass, replace
 
-from retryspool.errors import CorruptRecordError, StorageError
+from retryspool.errors import CorruptRecordError, InvalidMetadataError, StorageError
 from retryspool.files import Directory, Durability, Presence, StripedLocks, SyncMode, unlink_if_there, write_all
 from retryspool.model import MessageMetadata, State
 from retryspool_fs_meta.codec import Fields, decode, encode
 from retryspool_fs_meta.layout import Layout
 from retryspool_fs_meta.leases import Lease, LeaseTable, digest_of
 
-__all__ = ["RecordFiles", "Stored"]
+__all__ = ["RecordFiles", "Stored", "is_of_a_records_size"]
 
 _log = logging.getLogger(__name__)
 
 _READ_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK  # of a pipe's name, no more than an error
 _NEW_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
 _READ_BYTES = 64 * 1024
+_MOST_BYTES = 256 * 1024 * 1024
 _NOT_A_RECORD = {errno.ELOOP, errno.EISDIR, errno.ENXIO}
 _SEARCH = tuple(State)
 _CLAIMED_FROM = {State.INCOMING, State.DEFERRED, State.BOUNCE}
@@ -115,11 +117,13 @@ class RecordFiles:
         try:
             raw = os.read(fd, _READ_BYTES)
             if len(raw) == _READ_BYTES:
+                if not is_of_a_records_size(fd):
+                    raise CorruptRecordError(f"the record of message {message_id!r} is too big, or no file: {path}")
                 chunks = [raw]
                 while chunk := os.read(fd, _READ_BYTES):
                     chunks.append(chunk)
                 raw = b"".join(chunks)
-        except IsADirectoryError as error:
+        except (IsADirectoryError, BlockingIOError) as error:
             raise CorruptRecordError(f"the record of message {message_id!r} is no regular file: {path}") from error
         finally:
             os.close(fd)
@@ -236,6 +240,8 @@ class RecordFiles:
         return True
 
     def _write_temporary(self, place: Directory, raw: bytes, *, sync: bool) -> tuple[int, str]:
+        if len(raw) > _MOST_BYTES:
+            raise InvalidMetadataError(f"the record takes {len(raw)} bytes; it must be at most {_MOST_BYTES}")
         temporary = f"{place.path}/{self._presence.temporary_name()}"
         fd = os.open(temporary, _NEW_FLAGS, 0o666)
         try:
@@ -249,6 +255,12 @@ class RecordFiles:
             unlink_if_there(temporary)
             raise
         return fd, temporary
+
+
+def is_of_a_records_size(fd: int) -> bool:
+    """Tell whether a file may be read to its end: one that is huge, or a device that has none, is no record."""
+    status = os.fstat(fd)
+    return stat.S_ISREG(status.st_mode) and status.st_size <= _MOST_BYTES
 
 
 def _close_written(fd: int) -> None:

@@ -13,7 +13,7 @@ from retryspool.files import TEMPORARY_PREFIX, StripedLocks
 from retryspool.model import Finding, Severity, State
 from retryspool_fs_meta.index import Index
 from retryspool_fs_meta.layout import CORRUPT_FOLDER, SUFFIX, Layout, id_of
-from retryspool_fs_meta.record_files import RecordFiles, Stored
+from retryspool_fs_meta.record_files import RecordFiles, Stored, is_of_a_records_size
 
 __all__ = ["Surveyor"]
 
@@ -241,11 +241,11 @@ def _is_torn(path: str) -> bool:
     except OSError:
         return False
     try:
+        if not is_of_a_records_size(fd):
+            return False
         while chunk := os.read(fd, 64 * 1024):
             if chunk.strip(b"\0"):
                 return False
-    except IsADirectoryError:
-        return False
     finally:
         os.close(fd)
     return True

@@ -78,14 +78,21 @@ def sweep_temporary_files(locks_folder: str, folders: Iterable[str]) -> int:
                     if token not in alive:
                         alive[token] = _is_alive(f"{locks_folder}/{_LIVE_PREFIX}{token}")
                     if not alive[token]:
-                        removed += unlink_if_there(entry.path)
+                        removed += _remove(entry.path)
                 elif entry.name.startswith(TEMPORARY_PREFIX) and _age_s(entry) > _FOREIGN_AGE_S:
-                    removed += unlink_if_there(entry.path)
+                    removed += _remove(entry.path)
     with contextlib.suppress(FileNotFoundError), os.scandir(locks_folder) as entries:
         for entry in entries:
             if entry.name.startswith(_LIVE_PREFIX):
                 _is_alive(entry.path, unlink_dead=True)
     return removed
+
+
+def _remove(path: str) -> bool:
+    try:
+        return unlink_if_there(path)
+    except OSError:  # a folder, or another user's: it stays, and keeps nothing else from being swept
+        return False
 
 
 def _age_s(entry: os.DirEntry[str]) -> float:
