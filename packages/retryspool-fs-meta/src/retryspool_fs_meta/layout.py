@@ -38,11 +38,11 @@ class Layout:
     def __init__(self, base: str, *, dir_mode: int, sync: bool) -> None:
         self.base = base
         self.locks = f"{base}/{LOCKS_FOLDER}"
-        Directory(self.locks, follow_symlinks=False).close()  # else locks and leases lay who knows where
         for folder in (LOCKS_FOLDER, CORRUPT_FOLDER, *(state.label for state in State)):
             make_directory(f"{base}/{folder}", dir_mode, sync=sync)
         if sync:
             sync_above(self.locks)  # whoever made the folders may not have come to this
+        Directory(self.locks, follow_symlinks=False).close()  # else locks and leases lay who knows where
         refuse_case_folding(self.locks)
         self.corrupt = Directory(f"{base}/{CORRUPT_FOLDER}", follow_symlinks=False)
         self.places = {state: Directory(f"{base}/{state.label}", follow_symlinks=False) for state in State}
