@@ -9,12 +9,16 @@ import sys
 import textwrap
 import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
+from queue import Empty, SimpleQueue
 
 import pytest
 from queues import PATIENCE_S, Gate, NewQueue, Recorder, wait_until
 
 from retryspool import Queue, State
+from retryspool.queue.signals import next_event, signals_into
 
 
 def threads() -> set[str]:
@@ -228,13 +232,16 @@ queue.close()
 """
 
 
-def working() -> subprocess.Popen[str]:
-    process = subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(WORKING)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None
-    assert "begun\n" == process.stdout.readline()
-    return process
+@contextmanager
+def working() -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, "-c", textwrap.dedent(WORKING)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            assert "begun\n" == process.stdout.readline()
+            yield process
+        finally:
+            process.kill()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -260,6 +267,22 @@ def test_a_second_signal_does_not_wait() -> None:
 
     assert "counts 2 1 0\n" == out
     assert 0 == process.returncode
+
+
+def test_a_signal_that_does_not_wake_the_main_thread_is_heeded_all_the_same() -> None:
+    # As one that comes just before it sleeps: the interpreter's handler has run, and nothing ends the wait.
+    received: SimpleQueue[int | None] = SimpleQueue()
+    with signals_into(received):
+        elsewhere = threading.Timer(0.05, lambda: signal.pthread_kill(threading.get_ident(), signal.SIGTERM))
+        elsewhere.start()
+
+        assert signal.SIGTERM == next_event(received, PATIENCE_S)
+        elsewhere.join()
+
+
+def test_waiting_for_a_signal_ends_when_its_time_is_over() -> None:
+    with pytest.raises(Empty):
+        next_event(SimpleQueue(), 0)
 
 
 def in_child(check: object) -> int:

@@ -25,7 +25,7 @@ from retryspool.queue.options import QueueOptions, QueueSettings
 from retryspool.queue.outcome import Rules
 from retryspool.queue.policy import Policies, RetryPolicy
 from retryspool.queue.producer import EnqueueResult, IfExists, MessageWriter, NotBefore, Outgoing, Producer
-from retryspool.queue.signals import signals_into
+from retryspool.queue.signals import next_event, signals_into
 from retryspool.queue.worker import Worker
 from retryspool.records import due_at
 from retryspool.spool import DEFAULT_GRACE, Discrepancy, Spool
@@ -401,11 +401,11 @@ class Queue:
         events: SimpleQueue[int | None] = SimpleQueue()
         with signals_into(events):
             worker = self._start(events, until_idle=until_idle)
-            event = events.get()
+            event = next_event(events)
             if event is not None:
                 worker.begin_stop(self.options.grace_s)
                 with suppress(Empty):
-                    event = events.get(timeout=self.options.grace_s)
+                    event = next_event(events, self.options.grace_s)
             self._end(worker, _LAST_STEPS_S if event is None else 0)
 
     def close(self) -> None:
