@@ -1,10 +1,10 @@
-"""Kill processes that enqueue and that work, `kill -9`, at random moments, round after round; then audit what came of it.
+"""Kill processes that enqueue and that work, `kill -9`, at random moments, round after round; then audit the spool.
 
     python tests/faults/kill_rounds.py --rounds 100
 
-Several processes enqueue into one spool, several work it off. Each writes a ledger: what was acknowledged to it, and which
-handler began and ended when. In each round one of them is killed and another takes its place. In the end what is left is
-worked off, and the ledgers must say that
+Several processes enqueue into one spool, several work it off. Each writes a ledger: what was acknowledged to it, and
+which handler began and ended when. In each round one of them is killed and another takes its place. In the end what is
+left is worked off, and the ledgers must say that
 
 - every acknowledged message was delivered, whole;
 - none is left, and none is stuck after its lease;
@@ -30,7 +30,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import BinaryIO
 
-from retryspool import Message, Outgoing, Queue, State
+from retryspool import Message, Outgoing, Queue
 
 LEASE_S = 1.0
 DRAIN_S = 60.0
@@ -190,7 +190,7 @@ def audit(folder: Path, players: list[Player]) -> list[str]:
     kills = defaultdict(int)
     for player in players:
         kills[player.role] += 1
-    print(
+    print(  # noqa: T201 -- the account
         f"killed: {kills['enqueue']} that enqueued, {kills['work']} that worked; accepted {len(accepted)}, "
         f"delivered {len(deliveries.done)}, delivered twice {twice}, wrong {len(wrong)}"
     )
@@ -225,7 +225,7 @@ def main() -> int:
         wrong = drain(folder, players)
         wrong += audit(folder, players)
     for each in wrong[:50]:
-        print(each)
+        print(each)  # noqa: T201 -- and what is wrong with it
     return 1 if wrong else 0
 
 

@@ -1,7 +1,7 @@
 """A process that dies at its N-th file operation, as by `kill -9`, so that tests can look at what it leaves.
 
-It runs in forks of a process of its own: nothing of it goes on, no `finally`, no lock held any more, and no thread of the
-test's is copied.
+It runs in forks of a process of its own: nothing of it goes on, no `finally`, no lock held any more, and no thread of
+the test's is copied.
 """
 
 from __future__ import annotations

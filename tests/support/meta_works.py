@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
 
@@ -85,7 +85,7 @@ def _apply_deletions(backend: MetaBackend) -> None:
     _raise_errors(backend.apply([Delete(name) for name in ("active", "renewed", "archived", "bounce")]))
 
 
-def _raise_errors(results: list[MessageMetadata | StorageError | None]) -> None:
+def _raise_errors(results: Sequence[MessageMetadata | StorageError | None]) -> None:
     for result in results:
         if isinstance(result, StorageError):
             raise result

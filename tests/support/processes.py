@@ -1,4 +1,4 @@
-"""Processes that share a spool with a test: a function of a module that can be imported, each in a fresh interpreter."""
+"""Processes that share a spool with a test: each runs functions of modules, in an interpreter of its own."""
 
 from __future__ import annotations
 

@@ -53,15 +53,20 @@ def assert_old_or_new(before: Snapshot, found: Snapshot, after: Snapshot, failed
         assert found.get(message_id) in (before.get(message_id), after.get(message_id)), failed
 
 
-@every_error
-@pytest.mark.parametrize("sync", ["standard", "performance"])  # hybrid: as performance, and as standard
+@pytest.mark.parametrize(
+    ("sync", "error"),  # hybrid: as performance, and as standard
+    [("standard", errno.EIO), ("standard", errno.ENOSPC), ("standard", 0), ("performance", errno.EMFILE)],
+    ids=["standard-EIO", "standard-ENOSPC", "standard-a short write", "performance-EMFILE"],
+)
 @pytest.mark.parametrize("work", WORKS)
 def test_a_failure_is_an_error_and_leaves_each_message_as_it_was_or_as_it_was_to_be(
-    tmp_path: Path, prepared: Path, monkeypatch: pytest.MonkeyPatch, work: str, sync: str, error: int
+    prepared: Path, monkeypatch: pytest.MonkeyPatch, work: str, sync: str, error: int
 ) -> None:
+    tmp_path = prepared.parent
     before = snapshot_of(prepared)
     after: Snapshot = {}
-    for number in itertools.count(0):  # none fails the first time
+    number = 0
+    for number in itertools.count():  # none fails the first time
         base = shutil.copytree(prepared, tmp_path / str(number))
         with FsMetaFactory(base, sync=sync).create() as backend:
             backend.list_messages(State.INCOMING)
@@ -97,12 +102,18 @@ def test_a_failure_is_an_error_and_leaves_each_message_as_it_was_or_as_it_was_to
 
 
 @every_error
-@pytest.mark.parametrize("there", [False, True], ids=["a new spool", "a spool"])
-def test_a_spool_that_fails_to_open_opens_another_time(tmp_path: Path, prepared: Path, there: bool, error: int) -> None:
-    before = snapshot_of(prepared) if there else {}
+@pytest.mark.parametrize("there", ["a new spool", "a spool"])
+def test_a_spool_that_fails_to_open_opens_another_time(
+    tmp_path: Path,
+    prepared: Path,
+    there: str,
+    error: int,
+) -> None:
+    before = snapshot_of(prepared) if there == "a spool" else {}
+    number = 0
     for number in itertools.count(1):
         base = tmp_path / str(number)
-        if there:
+        if there == "a spool":
             shutil.copytree(prepared, base)
         stored = False
         with file_calls(fail_at=number, error=error) as calls:

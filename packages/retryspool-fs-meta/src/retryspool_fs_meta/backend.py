@@ -113,7 +113,7 @@ class FsMetaBackend(MetaBackend):
         return record
 
     def _refuse_existing(self, message_id: str) -> None:
-        """Raise `MessageExistsError`, unless what is there is damaged: that is set aside, and stands in nobody's way."""
+        """Raise `MessageExistsError`, unless what is there is damaged: then that is set aside."""
         stored = self._read_or_set_aside(message_id)
         if stored is not None:
             self._files.make_durable(stored)

@@ -135,7 +135,7 @@ class Surveyor:
     def _make_one(self, message_id: str) -> None:
         """Look after a message that was seen in two folders: it has moved meanwhile, or a crash has left it in both.
 
-        A power cut may, where a claim or a deletion of it was not synced yet, and a kill of the Go system. The record that
+        A power cut may, where a claim or a deletion was not synced yet, and a kill of the Go system. The record that
         was written last is the message.
         """
         with self._locks.holding(message_id):
