@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 import subprocess
@@ -14,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from processes import processes
 from racing import race
 
 from retryspool.errors import BackendError, DataExistsError, DataNotFoundError, StorageError
@@ -57,31 +57,11 @@ def test_of_many_instances_that_store_if_absent_one_wins(base: Path) -> None:
     assert [] == list((base / ".tmp").iterdir())
 
 
-def _store_and_delete(path: str, number: int, results: multiprocessing.Queue[str]) -> None:
-    try:
-        shards._TIDY_INTERVAL_S = 0.0
-        with FsDataFactory(path, sync="performance").create() as backend:
-            for turn in range(400):
-                name = f"ab{number}"
-                backend.store_data(name, b"%d" % turn, if_absent=bool(turn % 2))
-                with backend.get_data_reader(name) as reader:
-                    if reader.read() != b"%d" % turn:
-                        results.put(f"{name} is not what was stored")
-                backend.delete_data(name)
-        results.put("")
-    except BaseException as error:  # noqa: BLE001 -- whatever it is, it is told
-        results.put(repr(error))
-
-
 def test_processes_that_empty_a_directory_do_not_hurt_those_that_fill_it(base: Path) -> None:
-    context = multiprocessing.get_context("spawn")
-    results = context.Queue()
-    processes = [context.Process(target=_store_and_delete, args=(str(base), number, results)) for number in range(4)]
-    for process in processes:
-        process.start()
-    answers = [results.get(timeout=50) for _ in processes]
-    for process in processes:
-        process.join()
+    with processes(4) as workers:
+        for number, worker in enumerate(workers):
+            worker.begin("data_works:store_and_delete", str(base), number)
+        answers = [worker.line() for worker in workers]
 
     assert [""] * 4 == answers
     assert not (base / "ab").exists()
