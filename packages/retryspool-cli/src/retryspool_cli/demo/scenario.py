@@ -151,7 +151,9 @@ class Scenario:
         self._wait_until(lambda: bool(self._leased_by(queue, victim)), queue, patience_s=2)
         victim.kill()
         self._in_a_handler = self._leased_by(queue, victim)
-        self._event(f"kill -9 {victim.pid}: {victim.name} dies with {len(self._in_a_handler)} messages in its hands")
+        count = len(self._in_a_handler)
+        noun = "message" if count == 1 else "messages"
+        self._event(f"kill -9 {victim.pid}: {victim.name} dies with {count} {noun} in its hands")
 
     def _leased_by(self, queue: Queue, worker: WorkerProcess) -> set[str]:
         owner_part = f".{worker.pid}."
