@@ -199,6 +199,7 @@ def as_pattern(shown: str) -> str:
     return re.sub(r"(?:\\ ){2,}", " {2,}", text)  # a column is as wide as what is in it
 
 
+@pytest.mark.timeout(180)  # some thirty commands, one after the other, perhaps beside many other tests
 @pages_with("console")
 def test_a_shown_command_prints_what_is_shown(page: str, tmp_path: Path) -> None:
     """Run a page's commands in one shell, one after the other; all succeed but those whose exit code is shown."""
@@ -212,7 +213,7 @@ def test_a_shown_command_prints_what_is_shown(page: str, tmp_path: Path) -> None
             env=environment(),
             stdout=subprocess.PIPE,
             text=True,
-            timeout=55,
+            timeout=170,
             check=False,
         ).stdout
     results = re.findall(f"(.*?){MARK}(\\d+){MARK}", output, re.DOTALL)
