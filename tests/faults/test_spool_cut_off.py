@@ -1,4 +1,4 @@
-"""Enqueuing and deleting over both file backends, cut off at each file operation: by a kill, and by a disk that fails."""
+"""Enqueuing and deleting over both file backends, cut off at each file operation by a kill or a disk that fails."""
 
 from __future__ import annotations
 
