@@ -99,7 +99,7 @@ def gigabyte(folder: Path) -> Row:
     """Measure the extra memory of a process through which 1 GiB goes into the queue and out again."""
     script = f"import bench_queue; bench_queue.through({str(folder.absolute())!r})"
     here = Path(__file__).parent
-    done = subprocess.run([sys.executable, "-c", script], check=True, stdout=subprocess.PIPE, text=True, cwd=here)  # noqa: S603 -- ourselves
+    done = subprocess.run([sys.executable, "-c", script], check=True, stdout=subprocess.PIPE, text=True, cwd=here)
     extra = int(done.stdout)
     limit = 32 * 1024**2
     return Row("1 GiB in and out: extra memory", "32 MiB", f"{extra / 1024**2:.1f} MiB", extra / limit, "under 1 ×")

@@ -78,7 +78,9 @@ class RawFiles:
             self.made += 1
             path = f"{self.folder}/{self.made:08x}-739b-aea5-966c26f8ad90"
         fd = os.open(f"{path}.tmp", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-        os.write(fd, self.content)
+        view = memoryview(self.content)
+        while view:
+            view = view[os.write(fd, view) :]
         if sync:
             os.fsync(fd)
         os.close(fd)

@@ -48,6 +48,13 @@ def test_the_longest_lease_that_there_is_fits_its_line(tmp_path: Path) -> None:
     table.close()
 
 
+def test_the_first_lines_have_their_place_on_the_disk_so_that_a_full_one_can_be_worked_empty(tmp_path: Path) -> None:
+    table = LeaseTable(str(tmp_path), stripes=1024)
+
+    assert next(tmp_path.glob("leases.*")).stat().st_blocks * 512 >= 1024 * LINE
+    table.close()
+
+
 def test_leases_of_one_stripe_stand_behind_each_other_and_leave_their_place_to_others(tmp_path: Path) -> None:
     table = LeaseTable(str(tmp_path), stripes=4)
     ids = [f"m{number}" for number in range(50)]

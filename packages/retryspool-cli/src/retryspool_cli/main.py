@@ -86,7 +86,9 @@ class _LazyGroup(click.Group):
 
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @spool_options
-@click.option("-v", "--verbose", count=True, help="Log to standard error: -v what happens, -vv in detail.")
+@click.option(
+    "-v", "--verbose", count=True, help="Log more to standard error than what is wrong: -v what happens, -vv in detail."
+)
 @click.version_option(package_name="retryspool-cli", message="retryspool %(version)s")
 @click.pass_context
 def app(ctx: click.Context, verbose: int) -> None:
@@ -99,11 +101,10 @@ def app(ctx: click.Context, verbose: int) -> None:
     `reconcile` found something.
     """
     ctx.ensure_object(Given)
-    if verbose:
-        import logging
+    import logging
 
-        level = logging.INFO if verbose == 1 else logging.DEBUG
-        logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbose, 2)]
+    logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
 
 
 def run(arguments: Sequence[str] | None = None) -> int:

@@ -99,7 +99,7 @@ class MessageMetadata:
     """The state that an `ACTIVE` message was claimed from: where a release returns it to, and whose handlers it goes to
     even after its worker died."""
     route: str = ""
-    """The destination, for limits and fairness between destinations."""
+    """The destination; a claim can pass over some."""
     checksum: str = ""
     """The CRC-32 of the payload as it was handed in, in eight hexadecimal digits; empty where nobody knows it."""
 

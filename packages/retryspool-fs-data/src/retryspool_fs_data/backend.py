@@ -23,8 +23,11 @@ _BATCH = 64
 """How many files `store_many` holds open at a time."""
 
 _RISKS = {
-    SyncMode.HYBRID: "a power cut may take the payloads of the last moments with it",
-    SyncMode.PERFORMANCE: "a power cut may take payloads with it, or leave them torn, and nothing tells which",
+    SyncMode.HYBRID: (Severity.NOTICE, "a power cut may take the payloads of the last moments with it"),
+    SyncMode.PERFORMANCE: (
+        Severity.WARNING,
+        "a power cut may take payloads with it, or leave them torn, which is found out when they are read",
+    ),
 }
 
 
@@ -109,7 +112,8 @@ class FsDataBackend(DataBackend):
     def _findings(self) -> Iterator[Finding]:
         base, mode = self._store.base, self._store.durability.mode
         if mode in _RISKS:
-            yield Finding(Severity.WARNING, f"sync={mode.value}", f"{_RISKS[mode]}; sync=standard prevents that")
+            severity, risk = _RISKS[mode]
+            yield Finding(severity, f"sync={mode.value}", f"{risk}; sync=standard prevents that")
         network = network_file_system(base)
         if network is not None:
             text = f"this is a network file system ({network}), whose syncs and locks may not hold; use a local disk"

@@ -101,6 +101,9 @@ class LeaseTable:
                 elif entry.name.startswith(_PREFIX):
                     unlink_if_there(entry.path)
         self._fd = os.open(f"{folder}/{name}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
+        with contextlib.suppress(OSError):
+            # So that a spool on a disk that has filled up can still be worked empty.
+            os.posix_fallocate(self._fd, 0, stripes * _LINE)
 
     def find(self, message_id: str, stripe: int) -> Lease | None:
         """Return the lease of a message, whether or not it's still good for the record.

@@ -65,7 +65,7 @@ class RecordFiles:
         self._stripe_of = locks.stripe_of
         self._durability = durability
         self._presence = presence
-        self._file_mode = file_mode
+        self._file_mode = 0o666 if file_mode is None else file_mode
         self._path = layout.path
 
     # -- read ----------------------------------------------------------------------------------------------------------
@@ -243,10 +243,8 @@ class RecordFiles:
         if len(raw) > _MOST_BYTES:
             raise InvalidMetadataError(f"the record takes {len(raw)} bytes; it must be at most {_MOST_BYTES}")
         temporary = f"{place.path}/{self._presence.temporary_name()}"
-        fd = os.open(temporary, _NEW_FLAGS, 0o666)
+        fd = os.open(temporary, _NEW_FLAGS, self._file_mode)
         try:
-            if self._file_mode is not None:
-                os.fchmod(fd, self._file_mode)
             write_all(fd, raw)
             if sync:
                 self._durability.sync_content(fd)

@@ -28,7 +28,7 @@ __all__ = ["enqueue_command"]
 @click.option(
     "--id", "message_id", metavar="ID", help="The message's id: makes a second try harmless. One message only."
 )
-@click.option("--route", default="", metavar="ROUTE", help="The destination, for fairness between destinations.")
+@click.option("--route", default="", metavar="ROUTE", help="The destination, kept with the message.")
 @click.option("--priority", type=click.IntRange(0, 100), metavar="0-100", help="1 goes before 5.")
 @click.option("--not-before", type=time, metavar="TIME", help="Not before: 15m from now, or 2030-01-31T08:00.")
 @click.option("--max-attempts", type=click.IntRange(1, 1000), metavar="N", help="So many failures, and it bounces.")

@@ -28,9 +28,9 @@ __all__ = [
 
 _SELECTS = """
 
-    IDs are arguments, or lines of standard input where one of them is `-`. --all takes every message of the states that
-    are named, and asks first. With --json one line each: `{"id", "action", "ok", "state", "error"}`. Exits with 1 if it
-    failed for some.
+IDs are arguments, or lines of standard input where one of them is `-`. --all takes every message of the states that are
+named, and asks first. With --json one line each: `{"id", "action", "ok", "state", "error"}`. Exits with 1 if it failed
+for some.
 """
 
 
