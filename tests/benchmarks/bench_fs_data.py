@@ -29,8 +29,9 @@ def repeat(count: int, work: Callable[[], object]) -> Callable[[], None]:
     return rounds
 
 
-def measure_size(folder: Path, rounds: int, name: str, size_bytes: int, count: int, reach: str) -> list[Row]:
+def measure_size(folder: Path, rounds: int, size: tuple[str, int, int, str]) -> list[Row]:
     """Measure payloads of one size."""
+    name, size_bytes, count, reach = size
     content = os.urandom(size_bytes)
     raw = RawFiles(folder / "raw", content)
     safe = FsDataFactory(folder / "data")
@@ -55,8 +56,8 @@ def measure_size(folder: Path, rounds: int, name: str, size_bytes: int, count: i
 def measure(folder: Path, rounds: int) -> list[Row]:
     """Measure all sizes."""
     rows: list[Row] = []
-    for name, size_bytes, count, reach in SIZES:
-        rows += measure_size(folder / name.replace(" ", ""), rounds, name, size_bytes, count, reach)
+    for size in SIZES:
+        rows += measure_size(folder / size[0].replace(" ", ""), rounds, size)
     return rows
 
 

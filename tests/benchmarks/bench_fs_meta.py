@@ -97,7 +97,7 @@ def rates(folder: Path, rounds: int) -> list[Row]:
         return time.perf_counter() - start
 
     def timed_unlinks() -> float:
-        paths = [raw.create(sync=False) for _ in range(BATCH - 1)] + [raw.create()]
+        paths = [raw.create() for _ in range(BATCH)]  # on the disk, as ours are
         start = time.perf_counter()
         raw.unlink(paths)
         return time.perf_counter() - start
@@ -110,8 +110,8 @@ def rates(folder: Path, rounds: int) -> list[Row]:
         {
             "raw 1": lambda: by_threads(64, 1, raw.create),
             "store 1": lambda: by_threads(64, 1, lambda: store_one(backend)),
-            "raw 8": lambda: by_threads(256, 8, raw.create),
-            "store 8": lambda: by_threads(256, 8, lambda: store_one(backend)),
+            "raw 8": lambda: by_threads(800, 8, raw.create),
+            "store 8": lambda: by_threads(800, 8, lambda: store_one(backend)),
             "raw life": lambda: by_threads(24, 1, raw_life),
             "life": lambda: by_threads(24, 1, lambda: one_life(life)),
             "raw renames": timed_renames,
@@ -127,7 +127,7 @@ def rates(folder: Path, rounds: int) -> list[Row]:
         each.close()
     return [
         faster("`store_meta`, 1 thread", times["raw 1"], times["store 1"], 64, "1 ×"),
-        faster("`store_meta`, 8 threads", times["raw 8"], times["store 8"], 256, "0.9 ×"),
+        faster("`store_meta`, 8 threads", times["raw 8"], times["store 8"], 800, "0.9 ×"),
         faster("one life, 1 thread", times["raw life"], times["life"], 24, "0.7 ×"),
         faster("`claim(limit=100)`", times["raw renames"], times["claim"], BATCH, "0.3 ×"),
         faster("settle 100 by deletion", times["raw unlinks"], times["settle"], BATCH, "0.4 ×"),

@@ -16,7 +16,7 @@ from typing import BinaryIO
 
 from harness import RawFiles, Row, by_threads, faster, in_turns, run
 
-from retryspool import MessageMetadata, Queue, State
+from retryspool import Message, Queue, State
 
 PAYLOAD = os.urandom(1024)
 MESSAGES = 2000
@@ -111,7 +111,7 @@ def through(folder: str) -> None:
     read = 0
 
     @queue.handler
-    def deliver(message: MessageMetadata, payload: BinaryIO) -> None:  # noqa: ARG001 -- only its payload matters
+    def deliver(message: Message, payload: BinaryIO) -> None:  # noqa: ARG001 -- only its payload matters
         nonlocal read
         while chunk := payload.read(len(CHUNK)):
             read += len(chunk)

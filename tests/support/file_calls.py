@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from threading import get_ident
 from typing import Any
@@ -71,7 +71,9 @@ def file_calls(*, fail_at: int | None = None, error: int = 0, only: str | None =
 
         return call
 
-    with mock.patch.multiple(os, **{name: watching(name, getattr(os, name)) for name in (*_BY_FD, *_BY_PATH)}):
+    with ExitStack() as patched:
+        for name in (*_BY_FD, *_BY_PATH):
+            patched.enter_context(mock.patch.object(os, name, watching(name, getattr(os, name))))
         yield seen
 
 

@@ -107,6 +107,32 @@ def test_a_process_that_is_killed_gives_its_locks_back(locks: StripedLocks, path
     locks.acquire(locks.stripe_of("k"))
 
 
+FORKING_HOLDER = """
+import os, sys
+from retryspool.files import StripedLocks
+locks = StripedLocks(sys.argv[1], stripes=8)
+with locks.holding(sys.argv[2]):
+    if os.fork():
+        os.kill(os.getpid(), 9)
+    print("alone", flush=True)
+    sys.stdin.readline()
+"""
+
+
+def test_a_killed_process_gives_its_locks_back_though_a_child_that_it_forked_lives_on(
+    locks: StripedLocks, path: str
+) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", FORKING_HOLDER, path, "k"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as holder:
+        assert holder.stdout is not None
+        assert "alone\n" == holder.stdout.readline()
+        holder.wait()
+
+        with deadline(30):
+            locks.acquire(locks.stripe_of("k"))
+
+
 @pytest.mark.parametrize("other_instance", [False, True], ids=["same instance", "other instance"])
 def test_waiting_ends_at_the_deadline_and_leaves_nothing_held(
     locks: StripedLocks,

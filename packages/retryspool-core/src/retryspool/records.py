@@ -61,16 +61,29 @@ def validate_metadata(metadata: MessageMetadata) -> MessageMetadata:
             msg = f"message {metadata.id!r}: {name} is {number!r}; it must be an integer between 0 and {_MAX_INT}"
             raise InvalidMetadataError(msg)
     for name in ("next_retry", "created", "updated", "lease_expires"):
-        _validate_time(metadata.id, name, getattr(metadata, name))
-    for name in ("last_error", "retry_policy_name", "lease_owner", "route", "checksum"):
-        _validate_text(metadata.id, name, getattr(metadata, name))
-    _validate_headers(metadata.id, metadata.headers)
+        time: datetime = getattr(metadata, name)
+        if time.tzinfo is not UTC:
+            _validate_time(metadata.id, name, time)
+    if not _are_plain(metadata):
+        for name in ("last_error", "retry_policy_name", "lease_owner", "route", "checksum"):
+            _validate_text(metadata.id, name, getattr(metadata, name))
+        _validate_headers(metadata.id, metadata.headers)
     return metadata
 
 
+def _are_plain(metadata: MessageMetadata) -> bool:
+    """Tell whether all texts are what nearly all are, ASCII without a NUL, by one look at them together."""
+    m, headers = metadata, metadata.headers
+    try:
+        text = "".join(
+            (m.last_error, m.retry_policy_name, m.lease_owner, m.route, m.checksum, *headers, *headers.values())
+        )
+    except TypeError:
+        return False
+    return text.isascii() and "\0" not in text and "" not in headers
+
+
 def _validate_time(message_id: str, name: str, time: datetime) -> None:
-    if time.tzinfo is UTC:
-        return
     if time.utcoffset() is None:
         msg = f"message {message_id!r}: {name} has no time zone; use an aware datetime, such as datetime.now(UTC)"
         raise InvalidMetadataError(msg)

@@ -19,7 +19,7 @@ from retryspool.errors import CorruptRecordError, InvalidMetadataError, StorageE
 from retryspool.files import Directory, Durability, Presence, StripedLocks, SyncMode, unlink_if_there, write_all
 from retryspool.model import MessageMetadata, State
 from retryspool_fs_meta.codec import Fields, decode, encode
-from retryspool_fs_meta.layout import Layout
+from retryspool_fs_meta.layout import SUFFIX, Layout
 from retryspool_fs_meta.leases import Lease, LeaseTable, digest_of
 
 __all__ = ["RecordFiles", "Stored", "is_of_a_records_size"]
@@ -67,6 +67,7 @@ class RecordFiles:
         self._presence = presence
         self._file_mode = 0o666 if file_mode is None else file_mode
         self._path = layout.path
+        self._directories = tuple(layout.places.values())
 
     # -- read ----------------------------------------------------------------------------------------------------------
 
@@ -145,17 +146,22 @@ class RecordFiles:
 
     def exists(self, message_id: str) -> bool:
         """Tell whether there's a record, in whatever condition. Needs the lock."""
-        return any(os.access(self._path(message_id, place), os.F_OK, follow_symlinks=False) for place in _SEARCH)
+        name = message_id + SUFFIX
+        for directory in self._directories:
+            if os.access(name, os.F_OK, dir_fd=directory.fd, follow_symlinks=False):
+                return True
+        return False
 
     # -- write; each needs the lock ------------------------------------------------------------------------------------
 
     def create(self, record: MessageMetadata) -> None:
         """Write a new record; in standard mode it's safe when this returns.
 
+        A lease that an earlier message of this id has left behind isn't for these bytes, which tell another time.
+
         There the file gets its name first and is synced then, which costs the disk one commit in place of two. A power
         cut in between may leave a file without its content, whose writer was promised nothing.
         """
-        self._leases.clear(record.id, self._stripe_of(record.id))  # of an earlier message, whose removal was cut off
         place = self._layout.places[record.state]
         path = self._path(record.id, record.state)
         named_first = self._durability.mode is SyncMode.STANDARD
@@ -263,5 +269,7 @@ def is_of_a_records_size(fd: int) -> bool:
 
 def _close_written(fd: int) -> None:
     """Close a file that was written and has its name. What this could tell of its content, the sync has told."""
-    with contextlib.suppress(OSError):
+    try:
         os.close(fd)
+    except OSError as error:
+        _log.debug("closing a record: %s", error)

@@ -13,6 +13,7 @@ import fcntl
 import os
 import struct
 import threading
+import weakref
 import zlib
 from types import TracebackType
 
@@ -25,6 +26,17 @@ __all__ = ["Holding", "StripedLocks"]
 _FLOCK = struct.Struct("hhqqi4x")
 _LONGEST_PAUSE_S = 0.05
 
+_opened: weakref.WeakSet[StripedLocks] = weakref.WeakSet()
+
+
+def _let_go_in_child() -> None:
+    # What the parent held when it forked would else stay held for as long as the child lives, even if the parent dies.
+    for locks in list(_opened):
+        locks.close()
+
+
+os.register_at_fork(after_in_child=_let_go_in_child)
+
 
 class StripedLocks:
     """Locks by key. Not re-entrant; not to be used after a fork."""
@@ -32,6 +44,7 @@ class StripedLocks:
     def __init__(self, path: str, *, stripes: int = 1024, mode: int = 0o666) -> None:
         self.stripes = stripes
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, mode)
+        _opened.add(self)
         self._locks = [threading.Lock() for _ in range(stripes)]
         self._take = [_FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, stripe, 1, 0) for stripe in range(stripes)]
         self._drop = [_FLOCK.pack(fcntl.F_UNLCK, os.SEEK_SET, stripe, 1, 0) for stripe in range(stripes)]
