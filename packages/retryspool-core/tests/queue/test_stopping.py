@@ -220,8 +220,8 @@ for _ in range(3):
     queue.enqueue(b"")
 
 def listen():
-    sys.stdin.readline()
-    opened.set()
+    if sys.stdin.readline():
+        opened.set()
 
 threading.Thread(target=listen, daemon=True).start()
 before = signal.getsignal(signal.SIGTERM)
