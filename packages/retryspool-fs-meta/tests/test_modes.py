@@ -54,6 +54,20 @@ def test_a_new_record_is_synced_under_its_name_and_then_its_folder(base: Path) -
     ] == steps(calls, base)[:4]
 
 
+def test_among_other_threads_the_folder_of_a_new_record_is_synced_first_and_its_content_all_the_same(
+    base: Path,
+) -> None:
+    with prepared(base, "standard") as backend, file_calls() as calls:
+        backend._files._creating.add(-1)  # another thread that is making a record, too
+        backend.store_meta("m", MessageMetadata("m"))
+    assert [
+        "write temporary",
+        "rename incoming/m.json",
+        "fsync incoming",
+        "fsync incoming/m.json",
+    ] == steps(calls, base)[:4]
+
+
 def test_a_record_is_replaced_by_one_that_is_on_the_disk_already(base: Path) -> None:
     with prepared(base, "standard") as backend:
         with file_calls() as calls:

@@ -10,13 +10,11 @@ sharing commits.
 
 from __future__ import annotations
 
-import contextlib
-import os
 from typing import TYPE_CHECKING, Self
 
 from retryspool.data import DataWriter
 from retryspool.errors import StorageError
-from retryspool.files import Directory, disk_error, wrapping_disk_errors
+from retryspool.files import Directory, disk_error, start_writeback, wrapping_disk_errors
 from retryspool_fs_data.store import Store
 from retryspool_fs_data.temporary import TemporaryFile
 
@@ -102,14 +100,9 @@ class FsDataWriter(DataWriter):
             raise failed from error
 
     def start_writeback(self) -> None:
-        """Let the system begin to write it to the disk, so that a sync of many files waits for all at once.
-
-        That's what Linux does when it's told that nobody will read them; with their blocks allocated, the first sync
-        commits them all, where each would need a commit of its own.
-        """
+        """Let the system begin to write it to the disk: with many at once, the first sync commits them all."""
         self.flush()
-        with contextlib.suppress(OSError):  # it's a hint
-            os.posix_fadvise(self._file.fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        start_writeback(self._file.fd)
 
     def finish_content(self) -> None:
         """Write everything, and make it as durable as the mode wants; still nothing is visible."""

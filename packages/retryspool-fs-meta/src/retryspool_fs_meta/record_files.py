@@ -14,9 +14,19 @@ import logging
 import os
 import stat
 from dataclasses import dataclass, replace
+from threading import get_ident
 
 from retryspool.errors import CorruptRecordError, InvalidMetadataError, StorageError
-from retryspool.files import Directory, Durability, Presence, StripedLocks, SyncMode, unlink_if_there, write_all
+from retryspool.files import (
+    Directory,
+    Durability,
+    Presence,
+    StripedLocks,
+    SyncMode,
+    start_writeback,
+    unlink_if_there,
+    write_all,
+)
 from retryspool.model import MessageMetadata, State
 from retryspool_fs_meta.codec import Fields, decode, encode
 from retryspool_fs_meta.layout import SUFFIX, Layout
@@ -68,6 +78,8 @@ class RecordFiles:
         self._file_mode = 0o666 if file_mode is None else file_mode
         self._path = layout.path
         self._directories = tuple(layout.places.values())
+        self._creating: set[int] = set()
+        """The threads that are making a record right now."""
 
     # -- read ----------------------------------------------------------------------------------------------------------
 
@@ -166,6 +178,7 @@ class RecordFiles:
         path = self._path(record.id, record.state)
         named_first = self._durability.mode is SyncMode.STANDARD
         fd, temporary = self._write_temporary(place, encode(record), sync=not named_first)
+        self._creating.add(get_ident())
         try:
             try:
                 os.rename(temporary, path)
@@ -174,14 +187,31 @@ class RecordFiles:
                 raise
             try:
                 if named_first:
-                    self._durability.sync_content(fd)
-                self._durability.sync_names(place)
+                    self._sync_named(fd, place)
+                else:
+                    self._durability.sync_names(place)
             except StorageError:  # it must not be there for those who would take it for durable
                 with contextlib.suppress(OSError):
                     unlink_if_there(path)
                 raise
         finally:
+            self._creating.discard(get_ident())
             _close_written(fd)
+
+    def _sync_named(self, fd: int, place: Directory) -> None:
+        """Make a file that has its name survive.
+
+        Alone, the file first: the commit that it waits for holds its name too. Among other threads, which change the
+        folder all the time and so its last commit, the folder first, with the content on its way: that commit holds
+        both.
+        """
+        if len(self._creating) > 1:
+            start_writeback(fd)
+            self._durability.sync_names(place)
+            self._durability.sync_content(fd)
+        else:
+            self._durability.sync_content(fd)
+            self._durability.sync_names(place)
 
     def make_durable(self, stored: Stored) -> None:
         """Sync a record that is there: whoever wrote it may have been killed before it did."""
