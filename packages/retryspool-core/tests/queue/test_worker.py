@@ -6,6 +6,7 @@ import logging
 import threading
 from collections import Counter
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import BinaryIO
 
@@ -14,6 +15,7 @@ from minimal_backends import MinimalDataFactory, MinimalMetaFactory
 from queues import PATIENCE_S, Gate, NewQueue, Recorder, wait_until
 
 from retryspool import (
+    BackendError,
     FixedRetry,
     Message,
     MessageMetadata,
@@ -27,6 +29,7 @@ from retryspool import (
 )
 from retryspool.memory import MemoryData, MemoryMeta
 from retryspool.meta import Write, WriteResult
+from retryspool.queue.handlers import Handle
 
 DUE = datetime.min.replace(tzinfo=UTC)
 
@@ -265,8 +268,23 @@ def test_a_message_that_kills_its_worker_ends_in_bounce(new_queue: NewQueue) -> 
     assert after.last_error.startswith("3 deliveries were lost")
 
 
-def test_a_message_whose_payload_is_damaged_bounces_and_says_so(queue: Queue) -> None:
-    queue.add_handler(lambda _, payload: payload.read())
+def read_and_fail(_message: Message, payload: BinaryIO) -> None:
+    try:
+        payload.read()
+    except BackendError as error:
+        raise ConnectionError("cut off") from error
+
+
+def read_and_go_on(_message: Message, payload: BinaryIO) -> None:
+    with suppress(BackendError):
+        payload.read()
+
+
+@pytest.mark.parametrize("handler", [lambda _, payload: payload.read(), read_and_fail, read_and_go_on])
+def test_a_message_whose_payload_is_damaged_bounces_whatever_its_handler_makes_of_that(
+    queue: Queue, handler: Handle
+) -> None:
+    queue.add_handler(handler)
     queue.enqueue(b"whole", message_id="a")
     queue.spool.data.store_data("a", b"whol\0")
 

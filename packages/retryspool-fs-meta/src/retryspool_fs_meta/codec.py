@@ -206,8 +206,15 @@ def encode(record: MessageMetadata, previous: Fields | None = None) -> bytes:
     if previous is not None and not previous.keys() <= _KNOWN_FIELDS:
         for name, value in previous.items():
             if name not in _KNOWN_FIELDS:
-                text += f",\n  {quoted(name)}: {json.dumps(value)}"
+                text += f",\n  {quoted(name)}: {_dumped(value, record.id)}"
     return (text + "\n}\n").encode("ascii")
+
+
+def _dumped(value: object, message_id: str) -> str:
+    try:
+        return json.dumps(value)
+    except RecursionError:  # read with a little more room than there is to write it
+        raise _corrupt(message_id, "an unknown field is nested too deep") from None
 
 
 def _time_text(_name: str, time: datetime) -> str:

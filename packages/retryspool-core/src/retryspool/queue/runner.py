@@ -8,14 +8,14 @@ from contextvars import Context
 from datetime import timedelta
 from typing import BinaryIO
 
-from retryspool.errors import CorruptDataError, DataNotFoundError, PermanentError, RetryableError, StorageError
+from retryspool.errors import DataNotFoundError, PermanentError, RetryableError, StorageError
 from retryspool.model import replace
 from retryspool.queue.context import current
 from retryspool.queue.handlers import Handle, Handlers
 from retryspool.queue.message import Job, Message, own_headers, user_headers
 from retryspool.queue.outcome import Failed, GivenUp, Outcome, SetAside, Succeeded, error_text
 from retryspool.records import validate_metadata
-from retryspool.spool import Spool
+from retryspool.spool import Spool, damage_of
 
 __all__ = ["Runner"]
 
@@ -55,13 +55,15 @@ class Runner:
             return SetAside(error_text(error))
         try:
             self._handle(handle, message, payload)
-        except CorruptDataError as error:
-            if error.message_id != message.id:  # of another spool, which the handler uses
+        except BaseException:
+            if damage_of(payload) is None:
                 raise
-            _log.error("%s", error)
-            return GivenUp(error_text(error))
         finally:
             _close(message, payload)
+        damage = damage_of(payload)
+        if damage is not None:  # whatever the handler has made of it
+            _log.error("%s", damage)
+            return GivenUp(error_text(damage))
         return Succeeded(self._changed_headers(message))
 
     @staticmethod

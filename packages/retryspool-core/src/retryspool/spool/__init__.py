@@ -5,6 +5,7 @@ and deleted after it, so there's never a record without its payload; one without
 """
 
 from retryspool.spool.enqueue import EnqueueTransaction
+from retryspool.spool.integrity import damage_of
 from retryspool.spool.reconcile import DEFAULT_GRACE, Discrepancy, DiscrepancyKind
 from retryspool.spool.spool import Spool
 from retryspool.spool.writer import ENCODING_HEADER, PayloadWriter
@@ -17,4 +18,5 @@ __all__ = [
     "EnqueueTransaction",
     "PayloadWriter",
     "Spool",
+    "damage_of",
 ]

@@ -20,7 +20,7 @@ from retryspool.model import MessageMetadata
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
 
-__all__ = ["Fingerprint", "fingerprinting", "verified"]
+__all__ = ["Fingerprint", "damage_of", "fingerprinting", "verified"]
 
 
 class Fingerprint:
@@ -71,6 +71,12 @@ def verified(record: MessageMetadata, source: BinaryIO) -> BinaryIO:
     return cast("BinaryIO", io.BufferedReader(_Verifying(record, source), min(record.size + 1, CHUNK_BYTES)))
 
 
+def damage_of(reader: BinaryIO) -> CorruptDataError | None:
+    """Return the error with which reading from what `verified` returned has ended, None if it hasn't."""
+    raw: object = getattr(reader, "raw", None)
+    return raw.damage if isinstance(raw, _Verifying) else None
+
+
 class _Verifying(io.RawIOBase):
     """Compares at the end. After a seek only what is read from the start again can be."""
 
@@ -78,6 +84,7 @@ class _Verifying(io.RawIOBase):
         self._record = record
         self._source = source
         self._seen: Fingerprint | None = Fingerprint()
+        self.damage: CorruptDataError | None = None
 
     def readable(self) -> bool:
         return True
@@ -101,7 +108,8 @@ class _Verifying(io.RawIOBase):
             self._refuse(f"its checksum is {seen.checksum}, not {self._record.checksum}")
 
     def _refuse(self, what: str) -> None:
-        raise CorruptDataError(self._record.id, what)
+        self.damage = CorruptDataError(self._record.id, what)
+        raise self.damage
 
     def seekable(self) -> bool:
         return self._source.seekable()
