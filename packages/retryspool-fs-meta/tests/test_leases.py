@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -168,10 +168,10 @@ def test_a_message_of_the_go_system_is_never_seen_active_without_the_lease_it_is
     (base / "incoming" / "m.json").write_text('{"ID": "m", "State": 0}')
     real = backend._files._find
 
-    def find(message_id: str, likely: State | None) -> object:
+    def find(message_id: str, places: Iterable[State]) -> object:
         monkeypatch.undo()
         claim(backend)
-        return real(message_id, likely)
+        return real(message_id, places)
 
     monkeypatch.setattr(backend._files, "_find", find)
     assert "w" == backend.get_meta("m").lease_owner

@@ -246,3 +246,14 @@ def test_a_survey_is_repeated_when_a_folder_changed_as_it_began(base: Path) -> N
             os.utime(base / state.label, (past, past))
         backend._surveyor.survey(lambda: False)
         assert not backend._surveyor.has_changed()
+
+
+def test_to_ask_what_is_due_takes_no_change_from_those_who_wait(backend: FsMetaBackend) -> None:
+    backend.list_messages(State.INCOMING)
+    assert backend.wait_for_change(10)  # the index was filled
+    assert [] == claimed_ids(backend)
+    backend.store_meta("m", MessageMetadata("m"))
+
+    backend.get_oldest_due(State.INCOMING)
+
+    assert backend.wait_for_change(0.5)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Self
 
 from retryspool.data import DataWriter
 from retryspool.errors import StorageError
-from retryspool.files import Directory, disk_error, start_writeback, wrapping_disk_errors
+from retryspool.files import Directory, start_writeback, storage_error, wrapping_disk_errors
 from retryspool_fs_data.store import Store
 from retryspool_fs_data.temporary import TemporaryFile
 
@@ -93,7 +93,7 @@ class FsDataWriter(DataWriter):
                 self._store.check()
                 self._file.write(view[start : start + _SLICE_BYTES])
         except (OSError, StorageError) as error:  # a part of it may be there, so that there's no going on
-            failed = error if isinstance(error, StorageError) else disk_error(_storing(self._message_id), error)
+            failed = storage_error(_storing(self._message_id), error)
             self._failure = failed
             if failed is error:
                 raise

@@ -24,8 +24,8 @@ from retryspool.files import (
     Presence,
     StripedLocks,
     SyncMode,
-    disk_error,
     network_file_system,
+    storage_error,
     wrapping_disk_errors,
 )
 from retryspool.ids import validate_message_id
@@ -82,19 +82,14 @@ class FsMetaBackend(MetaBackend):
             opened.callback(self._presence.close)
             self._hints = Hints(f"{self._layout.locks}/hints", self._presence.token, shared_mode)
             opened.callback(self._hints.close)
+            self._files = RecordFiles(
+                self._layout, self._leases, self._locks, self._durability, self._presence, file_mode=settings.file_mode
+            )
+            self._index = Index()
+            self._surveyor = Surveyor(self._layout, self._files, self._locks, self._index)
+            if self._leases.is_first:
+                self._surveyor.make_doubles_one()
             self._opened = opened.pop_all()
-        self._files = RecordFiles(
-            self._layout, self._leases, self._locks, self._durability, self._presence, file_mode=settings.file_mode
-        )
-        self._index = Index()
-        self._surveyor = Surveyor(self._layout, self._files, self._locks, self._index)
-        if self._leases.is_first:
-            try:
-                with wrapping_disk_errors(f"opening the records in {settings.folder!r}"):
-                    self._surveyor.make_doubles_one()
-            except BaseException:
-                self._let_go()
-                raise
         self._keeper = IndexKeeper(self._layout, self._surveyor, self._index, self._hints)
         self._claimer = Claimer(self._files, self._locks, self._surveyor, self._keeper)
         self._writers = ThreadPoolExecutor(_WRITERS, "retryspool-fs-meta")
@@ -225,10 +220,8 @@ class FsMetaBackend(MetaBackend):
                 record = records.renewed(stored.record, claim, lease=lease, now=utc_now())
                 self._files.lease(stored, record)
                 self._keeper.note(record)
-        except OSError as error:
-            return error if isinstance(error, StorageError) else disk_error(f"renewing message {claim.id!r}", error)
-        except StorageError as error:
-            return error
+        except (OSError, StorageError) as error:
+            return storage_error(f"renewing message {claim.id!r}", error)
         return record
 
     def apply(self, writes: Sequence[Write]) -> list[WriteResult]:
@@ -260,10 +253,8 @@ class FsMetaBackend(MetaBackend):
             try:
                 directories.add(self._remove(write.message_id, write.if_version))
                 results.append(None)
-            except OSError as error:
-                results.append(error if isinstance(error, StorageError) else disk_error("deleting messages", error))
-            except StorageError as error:
-                results.append(error)
+            except (OSError, StorageError) as error:
+                results.append(storage_error("deleting messages", error))
         self._keeper.tell(write.message_id for write, result in zip(writes, results, strict=True) if result is None)
         try:
             self._durability.sync_names(*directories)

@@ -57,7 +57,7 @@ class Claimer:
         the holder may be about to leave it here.
         """
         request = _Request(sources, limit, lease, owner, excluded)
-        index = self._keeper.index_as_it_is()
+        index = self._keeper.index_to_claim_from()
         claimed: list[MessageMetadata] = []
         busy: list[str] = []
         untried: list[str] = []

@@ -93,15 +93,23 @@ class IndexKeeper:
 
     def index_if_filled(self) -> Index | None:
         """Return the index if it is filled, or will be in a moment."""
-        self._want()
-        self._filled.wait(max(0.0, self._patient_until - time.monotonic()))
+        self._be_patient()
         return self.poll() if self._filled.is_set() else None
 
     def index_as_it_is(self) -> Index:
         """Return the index, however much of it is filled, after a moment's patience."""
-        self.index_if_filled()
+        self._be_patient()
+        return self.poll()
+
+    def index_to_claim_from(self) -> Index:
+        """Return the index as it is; what changes from now on is news to those who wait."""
+        self._be_patient()
         self._changed.clear()
         return self.poll()
+
+    def _be_patient(self) -> None:
+        self._want()
+        self._filled.wait(max(0.0, self._patient_until - time.monotonic()))
 
     def _want(self) -> None:
         if not self._wanted.is_set():

@@ -13,6 +13,7 @@ import errno
 import logging
 import os
 import stat
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from threading import get_ident
 
@@ -89,34 +90,35 @@ class RecordFiles:
         :param likely: where to look first
         :raises CorruptRecordError: it can't be read
         """
-        lease = self._leases.find(message_id, self._stripe_of(message_id))
-        raw, place = self._find(message_id, likely)
-        return None if raw is None else self._stored(raw, message_id, place, lease)
-
-    def is_claimed_as(self, claim_version: int, message_id: str) -> State | None:
-        """Return the folder of a record that lies under a lease of this version, None if it doesn't."""
-        lease = self._leases.find(message_id, self._stripe_of(message_id))
-        if lease is not None and lease.version == claim_version:
-            raw, place = self._find(message_id, State.ACTIVE)
-            if raw is not None and digest_of(raw) == lease.base:
-                return place
-        return None
-
-    def _find(self, message_id: str, likely: State | None) -> tuple[bytes | None, State]:
-        for place in _SEARCH if likely is None else (likely, *_SEARCH):
-            raw = self._content(self._path(message_id, place), message_id)
-            if raw is not None:
-                return raw, place
-        return None, State.INCOMING
+        return self._read(message_id, _SEARCH if likely is None else (likely, *_SEARCH))
 
     def read_at(self, message_id: str, place: State) -> Stored | None:
         """Return a message's record if it lies in this folder.
 
         :raises CorruptRecordError: it can't be read
         """
+        return self._read(message_id, (place,))
+
+    def _read(self, message_id: str, places: Iterable[State]) -> Stored | None:
         lease = self._leases.find(message_id, self._stripe_of(message_id))
-        raw = self._content(self._path(message_id, place), message_id)
+        raw, place = self._find(message_id, places)
         return None if raw is None else self._stored(raw, message_id, place, lease)
+
+    def is_claimed_as(self, claim_version: int, message_id: str) -> State | None:
+        """Return the folder of a record that lies under a lease of this version, None if it doesn't."""
+        lease = self._leases.find(message_id, self._stripe_of(message_id))
+        if lease is not None and lease.version == claim_version:
+            raw, place = self._find(message_id, (State.ACTIVE, *_SEARCH))
+            if raw is not None and digest_of(raw) == lease.base:
+                return place
+        return None
+
+    def _find(self, message_id: str, places: Iterable[State]) -> tuple[bytes | None, State]:
+        for place in places:
+            raw = self._content(self._path(message_id, place), message_id)
+            if raw is not None:
+                return raw, place
+        return None, State.INCOMING
 
     def _content(self, path: str, message_id: str) -> bytes | None:
         try:
@@ -283,7 +285,7 @@ class RecordFiles:
         try:
             write_all(fd, raw)
             if sync:
-                self._durability.sync_content(fd)
+                self._durability.sync_content(fd, outcome="none")
         except BaseException:
             os.close(fd)
             unlink_if_there(temporary)

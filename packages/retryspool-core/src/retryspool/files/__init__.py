@@ -17,7 +17,7 @@ from retryspool.files.directory import (
     unlink_if_there,
     write_all,
 )
-from retryspool.files.durability import Durability, SyncMode, disk_error, wrapping_disk_errors
+from retryspool.files.durability import Durability, SyncMode, disk_error, storage_error, wrapping_disk_errors
 from retryspool.files.locks import StripedLocks
 from retryspool.files.presence import TEMPORARY_PREFIX, Presence, sweep_temporary_files
 from retryspool.files.settings import FileSettings
@@ -35,6 +35,7 @@ __all__ = [
     "network_file_system",
     "refuse_case_folding",
     "start_writeback",
+    "storage_error",
     "sweep_temporary_files",
     "sync_above",
     "unlink_if_there",

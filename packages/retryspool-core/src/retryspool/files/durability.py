@@ -14,10 +14,17 @@ import threading
 from collections.abc import Generator
 from contextlib import contextmanager
 
-from retryspool.errors import BackendError, BackendUnavailableError, DeadlineExceededError, InvalidOptionError, Outcome
+from retryspool.errors import (
+    BackendError,
+    BackendUnavailableError,
+    DeadlineExceededError,
+    InvalidOptionError,
+    Outcome,
+    StorageError,
+)
 from retryspool.files.directory import Directory
 
-__all__ = ["Durability", "SyncMode", "disk_error", "wrapping_disk_errors"]
+__all__ = ["Durability", "SyncMode", "disk_error", "storage_error", "wrapping_disk_errors"]
 
 _REFUSED = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.EFBIG}
 
@@ -43,6 +50,11 @@ def disk_error(what: str, error: OSError, *, outcome: Outcome = "none") -> Backe
     if error.errno in _REFUSED:
         return BackendUnavailableError(f"{what} failed: {reason}", outcome=outcome)
     return BackendError(f"{what} failed: {reason}")
+
+
+def storage_error(what: str, error: OSError | StorageError) -> StorageError:
+    """Return `error` if it is one of ours (a deadline's is both), else what `disk_error` makes of it."""
+    return error if isinstance(error, StorageError) else disk_error(what, error)
 
 
 @contextmanager

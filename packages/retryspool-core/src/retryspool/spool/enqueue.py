@@ -35,7 +35,7 @@ from retryspool.records import validate_metadata
 from retryspool.spool.integrity import Fingerprint
 from retryspool.spool.writer import ENCODING_HEADER, PayloadWriter
 
-__all__ = ["EnqueueTransaction", "Enqueuer"]
+__all__ = ["EnqueueTransaction", "Enqueuer", "has_payload"]
 
 _log = logging.getLogger(__name__)
 
@@ -43,6 +43,15 @@ _RECORD_FOLLOWS_S = 0.5
 """How long a payload without a record may belong to another process that is about to write its record, in seconds."""
 
 _WINDOWS = 64
+
+
+def has_payload(data: DataBackend, message_id: str) -> bool:
+    """Tell whether a payload is stored under this id."""
+    try:
+        data.get_data_reader(message_id).close()
+    except DataNotFoundError:
+        return False
+    return True
 
 
 class Enqueuer:
@@ -104,19 +113,12 @@ class Enqueuer:
         self.refuse_existing(message_id)
 
     def _remove_orphan(self, message_id: str) -> None:
-        if not self._has_payload(message_id):
+        if not has_payload(self.data, message_id):
             return
         with self.window(message_id):
             self.wait_for_record(message_id)
             _log.warning("message %s: a payload without a record was left by an enqueue that was cut off", message_id)
             self.data.delete_data(message_id)
-
-    def _has_payload(self, message_id: str) -> bool:
-        try:
-            self.data.get_data_reader(message_id).close()
-        except DataNotFoundError:
-            return False
-        return True
 
     def clean_up(self, message_id: str, error: BaseException) -> None:
         """Remove a payload whose record was refused, unless the record may be there: then it's its payload."""

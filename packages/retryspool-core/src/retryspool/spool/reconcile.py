@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from retryspool.data import DataBackend
-from retryspool.errors import CorruptRecordError, DataNotFoundError, MessageNotFoundError
+from retryspool.errors import CorruptRecordError, MessageNotFoundError
 from retryspool.meta import MetaBackend
 from retryspool.model import State, utc_now
+from retryspool.spool.enqueue import has_payload
 
 __all__ = ["DEFAULT_GRACE", "Discrepancy", "DiscrepancyKind", "reconcile"]
 
@@ -53,11 +54,9 @@ def reconcile(
             yield Discrepancy(DiscrepancyKind.ORPHAN_PAYLOAD, info.message_id, info.size, None, removed=not dry_run)
     for state in State:
         for record in meta.iter_messages(state):
-            try:
-                data.get_data_reader(record.id).close()
-            except DataNotFoundError:
-                if _has_record(meta, record.id):  # else it was deleted since
-                    yield Discrepancy(DiscrepancyKind.MISSING_PAYLOAD, record.id, record.size, state, removed=False)
+            # One without a record by now was deleted since.
+            if not has_payload(data, record.id) and _has_record(meta, record.id):
+                yield Discrepancy(DiscrepancyKind.MISSING_PAYLOAD, record.id, record.size, state, removed=False)
 
 
 def _has_record(meta: MetaBackend, message_id: str) -> bool:
