@@ -11,9 +11,9 @@ from datetime import datetime
 from types import TracebackType
 from typing import BinaryIO, ClassVar, Self, cast
 
-from retryspool.errors import DataNotFoundError, StorageError, raise_if_refused
+from retryspool.errors import DataNotFoundError, NotSupportedError, StorageError, raise_if_refused
 from retryspool.ids import validate_message_id
-from retryspool.model import Finding
+from retryspool.model import NOT_DURABLE, Finding
 
 __all__ = [
     "CHUNK_BYTES",
@@ -41,6 +41,8 @@ class DataCapabilities:
     """Several processes may open the same store."""
     durable: bool
     """What a call has done survives a power cut once it returns, unless the user chose a faster mode."""
+    contract: str = "1.0"
+    """The version of the contract (docs/contract.md) that the backend was written for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +201,23 @@ class DataBackend(ABC):
 
     def check(self) -> Iterator[Finding]:
         """Yield what endangers payloads: settings of the store, and damaged contents."""
+        if not self.capabilities.durable:
+            yield NOT_DURABLE
+
+    def sweep(self, before: datetime, *, dry_run: bool = False) -> Iterator[DataInfo]:  # noqa: ARG002 -- for overriders
+        """Remove what writers left behind that never closed, and yield it: parts that no reader ever sees.
+
+        :param before: only what was last written before this time; what is younger may have a living writer
+        :param dry_run: only yield it
+        """
         yield from ()
+
+    def versions(self) -> Mapping[str, str]:
+        """Return the versions of what is at work, for reports: of `"backend"`, `"driver"`, `"server"`, those there are.
+
+        Each is a name and a version, such as `"PostgreSQL 17.2"`.
+        """
+        return {}
 
     def __enter__(self) -> Self:
         return self
@@ -230,6 +248,18 @@ class DataFactory(ABC):
 
         :raises InvalidUrlError: it doesn't parse, or has a setting that there isn't
         """
+
+    def in_namespace(self, namespace: str) -> Self:
+        """Return the factory of another store, at the same place and by the same settings, that shares nothing with it.
+
+        Namespaces keep tenants, or the tests of a conformance run, apart: each is a store of its own, empty at first.
+
+        :param namespace: 1 to 32 of `a-z 0-9 _`, the first no `_`; see `validate_namespace`
+        :raises InvalidOptionError: it isn't
+        :raises NotSupportedError: the backend knows no namespaces
+        """
+        msg = f"{type(self).__name__} knows no namespaces: it can't make {namespace!r} beside its store"
+        raise NotSupportedError(msg)
 
 
 def copy_payload(data: Payload, sink: BinaryIO) -> None:

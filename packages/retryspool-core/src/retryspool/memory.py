@@ -34,7 +34,8 @@ from retryspool.errors import (
 )
 from retryspool.ids import validate_message_id
 from retryspool.meta import ListOptions, ListResult, MetaBackend, MetaCapabilities, MetaFactory, check_claim
-from retryspool.model import MessageMetadata, State, utc_now
+from retryspool.model import NOT_DURABLE, Finding, MessageMetadata, State, utc_now
+from retryspool.namespaces import validate_namespace
 from retryspool.urls import parse_url, redact
 
 if TYPE_CHECKING:
@@ -209,6 +210,10 @@ class MemoryMeta(MetaBackend):
         with self._store() as store:
             return store.due[state][0][0] if store.due[state] else None
 
+    def check(self) -> Iterator[Finding]:
+        with self._store():
+            return iter([NOT_DURABLE])
+
     def close(self) -> None:
         with self._shared.changed:
             self._closed = True
@@ -279,6 +284,10 @@ class MemoryData(DataBackend):
                 content, modified = found
                 yield DataInfo(message_id, len(content), modified)
 
+    def check(self) -> Iterator[Finding]:
+        with self._payloads():
+            return iter([NOT_DURABLE])
+
     def close(self) -> None:
         with self._shared.lock:
             self._closed = True
@@ -324,6 +333,11 @@ class MemoryMetaFactory(MetaFactory):
     def create(self) -> MemoryMeta:
         return MemoryMeta(self._named.setdefault(self.store, self._own) if self.store else self._own)
 
+    def in_namespace(self, namespace: str) -> Self:
+        """Return a factory of the store `store/namespace`; of one of its own if this one's is."""
+        validate_namespace(namespace)
+        return type(self)(f"{self.store}/{namespace}" if self.store else "")
+
     @classmethod
     def from_url(cls, url: str) -> Self:
         """Take the store's name from `memory:name`, or none from `memory:`."""
@@ -343,6 +357,11 @@ class MemoryDataFactory(DataFactory):
 
     def create(self) -> MemoryData:
         return MemoryData(self._named.setdefault(self.store, self._own) if self.store else self._own)
+
+    def in_namespace(self, namespace: str) -> Self:
+        """Return a factory of the store `store/namespace`; of one of its own if this one's is."""
+        validate_namespace(namespace)
+        return type(self)(f"{self.store}/{namespace}" if self.store else "")
 
     @classmethod
     def from_url(cls, url: str) -> Self:

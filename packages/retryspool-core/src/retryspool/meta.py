@@ -10,7 +10,7 @@ import enum
 import heapq
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from types import TracebackType
@@ -21,12 +21,13 @@ from retryspool.deadline import check_deadline, remaining
 from retryspool.errors import (
     InvalidOptionError,
     MessageNotFoundError,
+    NotSupportedError,
     StateConflictError,
     StorageError,
     raise_if_refused,
 )
 from retryspool.ids import validate_message_id
-from retryspool.model import Finding, MessageMetadata, State, utc_now
+from retryspool.model import NOT_DURABLE, Finding, MessageMetadata, State, utc_now
 
 __all__ = [
     "Delete",
@@ -60,6 +61,8 @@ class MetaCapabilities:
     """What a call has done survives a power cut once it returns, unless the user chose a faster mode."""
     server_clock: bool
     """`claim` goes by the store's own clock; otherwise by this machine's."""
+    contract: str = "1.0"
+    """The version of the contract (docs/contract.md) that the backend was written for."""
 
 
 class SortBy(enum.Enum):
@@ -342,7 +345,15 @@ class MetaBackend(ABC):
 
     def check(self) -> Iterator[Finding]:
         """Yield what endangers messages: settings of the store, and records that can't be read."""
-        yield from ()
+        if not self.capabilities.durable:
+            yield NOT_DURABLE
+
+    def versions(self) -> Mapping[str, str]:
+        """Return the versions of what is at work, for reports: of `"backend"`, `"driver"`, `"server"`, those there are.
+
+        Each is a name and a version, such as `"PostgreSQL 17.2"`.
+        """
+        return {}
 
     def __enter__(self) -> Self:
         return self
@@ -419,3 +430,15 @@ class MetaFactory(ABC):
 
         :raises InvalidUrlError: it doesn't parse, or has a setting that there isn't
         """
+
+    def in_namespace(self, namespace: str) -> Self:
+        """Return the factory of another store, at the same place and by the same settings, that shares nothing with it.
+
+        Namespaces keep tenants, or the tests of a conformance run, apart: each is a store of its own, empty at first.
+
+        :param namespace: 1 to 32 of `a-z 0-9 _`, the first no `_`; see `validate_namespace`
+        :raises InvalidOptionError: it isn't
+        :raises NotSupportedError: the backend knows no namespaces
+        """
+        msg = f"{type(self).__name__} knows no namespaces: it can't make {namespace!r} beside its store"
+        raise NotSupportedError(msg)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
-__all__ = ["NEVER", "ZERO_TIME", "Finding", "MessageMetadata", "Severity", "State", "replace", "utc_now"]
+__all__ = ["NEVER", "NOT_DURABLE", "ZERO_TIME", "Finding", "MessageMetadata", "Severity", "State", "replace", "utc_now"]
 
 ZERO_TIME = datetime.min.replace(tzinfo=UTC)
 """A time that was never set: the first instant of year 1, as in the Go system's records. Before every deadline."""
@@ -125,3 +125,11 @@ class Finding:
     text: str
     """What was found and what to do about it, in a sentence."""
     message_id: str | None = None
+
+
+NOT_DURABLE = Finding(
+    Severity.WARNING,
+    "durability",
+    "what this backend holds is lost with its process or its machine; another one keeps what must not get lost",
+)
+"""What `check()` says of a backend whose capabilities don't have `durable`."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Self, cast
 
 from retryspool.errors import InvalidOptionError, InvalidUrlError
 from retryspool.files.durability import Durability, SyncMode
+from retryspool.namespaces import validate_namespace
 from retryspool.urls import parse_url, redact
 
 __all__ = ["FileSettings"]
@@ -55,6 +56,10 @@ class FileSettings:
             names = ", ".join(each.value for each in SyncMode)
             raise InvalidOptionError(f"sync is {self.sync!r}; it must be one of {names}") from None
         return Durability(mode, self.sync_interval)
+
+    def in_namespace(self, namespace: str) -> Self:
+        """Return the same settings for the folder of this name within this one."""
+        return replace(self, path=os.path.join(self.path, validate_namespace(namespace)))
 
     @classmethod
     def from_url(cls, url: str) -> Self:

@@ -26,6 +26,8 @@ class DiscrepancyKind(enum.Enum):
     """A payload without a record: an enqueue, or the end of a deletion, was cut off."""
     MISSING_PAYLOAD = "missing payload"
     """A record without its payload: the message bounces when its turn comes, or is deleted by hand."""
+    UNFINISHED_PAYLOAD = "unfinished payload"
+    """Parts of a payload whose writer never closed it, such as a multipart upload: nobody ever sees them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +47,15 @@ class Discrepancy:
 def reconcile(
     meta: MetaBackend, data: DataBackend, *, grace: timedelta = DEFAULT_GRACE, dry_run: bool = False
 ) -> Iterator[Discrepancy]:
-    """Yield what doesn't fit together, and remove orphan payloads on the way."""
+    """Yield what doesn't fit together, and remove orphan and unfinished payloads on the way."""
     newest = utc_now() - grace
     for info in data.iter_data():
         if info.modified <= newest and not _has_record(meta, info.message_id):
             if not dry_run:
                 data.delete_data(info.message_id)
             yield Discrepancy(DiscrepancyKind.ORPHAN_PAYLOAD, info.message_id, info.size, None, removed=not dry_run)
+    for info in data.sweep(newest, dry_run=dry_run):
+        yield Discrepancy(DiscrepancyKind.UNFINISHED_PAYLOAD, info.message_id, info.size, None, removed=not dry_run)
     for state in State:
         for record in meta.iter_messages(state):
             # One without a record by now was deleted since.
