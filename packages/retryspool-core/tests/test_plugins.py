@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Iterator
 from importlib.metadata import Distribution, PathDistribution
@@ -338,6 +339,52 @@ def test_a_url_of_an_unknown_scheme_is_an_unknown_name(open_it: Callable[[str], 
     with pytest.raises(PluginError, match=r"'no-such-one'; installed: .*memory") as unknown:
         open_it("no-such-one://me:hunter2@host/x")
     assert "hunter2" not in str(unknown.value)
+
+
+SCHEMES = """
+from typing import ClassVar
+from minimal_backends import MinimalMetaFactory
+from retryspool.plugins import hookimpl
+
+class Factory(MinimalMetaFactory):
+    name = {name!r}
+    schemes: ClassVar[tuple[str, ...]] = {schemes!r}
+
+    @classmethod
+    def from_url(cls, url):
+        raise LookupError(f"{{cls.name}} has {{url}}")
+
+@hookimpl
+def retryspool_meta_factories():
+    return [Factory]
+"""
+
+
+def test_a_factory_may_have_further_schemes_which_are_no_names(install: Install, registry: Registry) -> None:
+    install("acme-meta", SCHEMES.format(name="acme", schemes=("acmes", "acme+wide")))
+
+    for url in ("acme://x", "acmes://x", "ACME+wide://x"):
+        with pytest.raises(LookupError, match=re.escape(f"acme has {url}")):
+            registry.open_meta(url)
+    with pytest.raises(UnknownPluginError, match=r"'acmes'; installed: acme$"):
+        registry.get_meta_factory("acmes")
+    assert ["acme"] == [info.name for info in registry.meta_factories()]
+
+
+def test_a_scheme_that_is_the_name_of_one_goes_before_that_of_another(install: Install, registry: Registry) -> None:
+    install("acme-meta", SCHEMES.format(name="acme", schemes=("zeta",)))
+    install("zeta-meta", SCHEMES.format(name="zeta", schemes=()))
+
+    with pytest.raises(LookupError, match="zeta has zeta:x"):
+        registry.open_meta("zeta:x")
+
+
+def test_a_scheme_that_two_take_is_an_error_that_names_both(install: Install, registry: Registry) -> None:
+    install("acme-meta", SCHEMES.format(name="acme", schemes=("wide",)))
+    install("zeta-meta", SCHEMES.format(name="zeta", schemes=("wide",)))
+
+    with pytest.raises(DuplicatePluginError, match="'wide' are taken by each of acme, zeta"):
+        registry.open_meta("wide:x")
 
 
 def test_kinds_have_names_of_their_own() -> None:

@@ -7,7 +7,7 @@ import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from types import TracebackType
 from typing import BinaryIO, ClassVar, Self, cast
 
@@ -233,6 +233,8 @@ class DataFactory(ABC):
 
     name: ClassVar[str]
     """What users look it up by, and the scheme of its URLs."""
+    schemes: ClassVar[tuple[str, ...]] = ()
+    """Further schemes of its URLs, in lower case, such as one for encrypted connections."""
 
     @abstractmethod
     def create(self) -> DataBackend:
@@ -260,6 +262,18 @@ class DataFactory(ABC):
         """
         msg = f"{type(self).__name__} knows no namespaces: it can't make {namespace!r} beside its store"
         raise NotSupportedError(msg)
+
+    def destroy(self) -> None:
+        """Remove the store and all that it holds, for good: for tenants that are gone, and for tests.
+
+        Nobody may have it open. A store that isn't there is no error. The default deletes all payloads, and leaves what
+        else there may be; override it where there's more: a folder, a table, keys.
+        """
+        with self.create() as backend:
+            for info in backend.iter_data():
+                backend.delete_data(info.message_id)
+            for _ in backend.sweep(datetime.max.replace(tzinfo=UTC)):
+                pass
 
 
 def copy_payload(data: Payload, sink: BinaryIO) -> None:

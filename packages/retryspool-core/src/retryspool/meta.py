@@ -11,6 +11,7 @@ import heapq
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from types import TracebackType
@@ -415,6 +416,8 @@ class MetaFactory(ABC):
 
     name: ClassVar[str]
     """What users look it up by, and the scheme of its URLs."""
+    schemes: ClassVar[tuple[str, ...]] = ()
+    """Further schemes of its URLs, in lower case, such as one for encrypted connections."""
 
     @abstractmethod
     def create(self) -> MetaBackend:
@@ -442,3 +445,15 @@ class MetaFactory(ABC):
         """
         msg = f"{type(self).__name__} knows no namespaces: it can't make {namespace!r} beside its store"
         raise NotSupportedError(msg)
+
+    def destroy(self) -> None:
+        """Remove the store and all that it holds, for good: for tenants that are gone, and for tests.
+
+        Nobody may have it open. A store that isn't there is no error. The default deletes all records, and leaves what
+        else there may be; override it where there's more: a folder, a table, keys.
+        """
+        with self.create() as backend:
+            for state in State:
+                for record in backend.iter_messages(state):
+                    with suppress(MessageNotFoundError):
+                        backend.delete_meta(record.id)

@@ -95,6 +95,18 @@ class _Kind(Generic[Plugin]):
         for offer in offers:
             self._by_name.setdefault(offer.name, []).append(offer)
 
+    def of_scheme(self, scheme: str) -> type[Plugin]:
+        """Return the plugin whose URLs have this scheme: its name, or one of its further ones; a name goes first."""
+        names = {info.name for info in self.all() if scheme in getattr(info.plugin, "schemes", ())}
+        if scheme in self._by_name or not names:
+            return self.get(scheme)
+        if len(names) > 1:
+            msg = (
+                f"{self._kind} URLs of scheme {scheme!r} are taken by each of {', '.join(sorted(names))}; uninstall one"
+            )
+            raise DuplicatePluginError(msg)
+        return self.get(names.pop())
+
     def all(self) -> list[PluginInfo[Plugin]]:
         return [offer for _, offers in sorted(self._by_name.items()) for offer in offers]
 
@@ -216,15 +228,15 @@ class Registry:
         return self._installed.middleware.get(name)
 
     def open_meta(self, url: str) -> MetaBackend:
-        """Open a metadata backend by URL, its scheme being the name.
+        """Open a metadata backend by URL, its scheme being the name or one of the factory's `schemes`.
 
         :raises InvalidUrlError: it doesn't parse, or has a setting that the backend doesn't know
         """
-        return self.get_meta_factory(scheme_of(url)).from_url(url).create()
+        return self._installed.meta.of_scheme(scheme_of(url)).from_url(url).create()
 
     def open_data(self, url: str) -> DataBackend:
         """Open a data backend by URL; raises as `open_meta` does."""
-        return self.get_data_factory(scheme_of(url)).from_url(url).create()
+        return self._installed.data.of_scheme(scheme_of(url)).from_url(url).create()
 
 
 registry = Registry()
