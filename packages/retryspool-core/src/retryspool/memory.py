@@ -333,6 +333,10 @@ class MemoryMetaFactory(MetaFactory):
     def create(self) -> MemoryMeta:
         return MemoryMeta(self._named.setdefault(self.store, self._own) if self.store else self._own)
 
+    def destroy(self) -> None:
+        MetaFactory.destroy(self)  # super() means another class in one with slots
+        self._named.pop(self.store, None)
+
     def in_namespace(self, namespace: str) -> Self:
         """Return a factory of the store `store/namespace`; of one of its own if this one's is."""
         validate_namespace(namespace)
@@ -357,6 +361,10 @@ class MemoryDataFactory(DataFactory):
 
     def create(self) -> MemoryData:
         return MemoryData(self._named.setdefault(self.store, self._own) if self.store else self._own)
+
+    def destroy(self) -> None:
+        DataFactory.destroy(self)  # super() means another class in one with slots
+        self._named.pop(self.store, None)
 
     def in_namespace(self, namespace: str) -> Self:
         """Return a factory of the store `store/namespace`; of one of its own if this one's is."""

@@ -15,10 +15,11 @@ from retryspool.files import Directory, make_directory, refuse_case_folding, syn
 from retryspool.ids import validate_message_id
 from retryspool.model import State
 
-__all__ = ["CORRUPT_FOLDER", "LOCKS_FOLDER", "SUFFIX", "Layout", "id_of"]
+__all__ = ["CORRUPT_FOLDER", "FOLDERS", "LOCKS_FOLDER", "SUFFIX", "Layout", "id_of"]
 
 LOCKS_FOLDER = ".locks"
 CORRUPT_FOLDER = "corrupt"
+FOLDERS = (LOCKS_FOLDER, CORRUPT_FOLDER, *(state.label for state in State))
 SUFFIX = ".json"
 
 
@@ -38,7 +39,7 @@ class Layout:
     def __init__(self, base: str, *, dir_mode: int, sync: bool) -> None:
         self.base = base
         self.locks = f"{base}/{LOCKS_FOLDER}"
-        for folder in (LOCKS_FOLDER, CORRUPT_FOLDER, *(state.label for state in State)):
+        for folder in FOLDERS:
             make_directory(f"{base}/{folder}", dir_mode, sync=sync)
         if sync:
             sync_above(self.locks)  # whoever made the folders may not have come to this

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 from retryspool.errors import BackendError
@@ -13,6 +15,7 @@ __all__ = [
     "make_directory",
     "network_file_system",
     "refuse_case_folding",
+    "remove_folders",
     "start_writeback",
     "sync_above",
     "unlink_if_there",
@@ -165,3 +168,12 @@ def network_file_system(path: str | Path) -> str | None:
         if depth >= best and real.is_relative_to(mount_point):
             best, best_type = depth, rest.split(" ")[0]
     return best_type if best_type in _NETWORK_TYPES else None
+
+
+def remove_folders(base: str, names: Iterable[str]) -> None:
+    """Remove folders with all that is in them, and the one around them if it's empty then. None need be there."""
+    for name in names:
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(f"{base}/{name}")
+    with contextlib.suppress(OSError):
+        os.rmdir(base)

@@ -1,0 +1,16 @@
+"""The in-memory backends against the contract."""
+
+from retryspool.conformance import DataBackendSuite, MetaBackendSuite
+from retryspool.data import DataFactory
+from retryspool.memory import MemoryDataFactory, MemoryMetaFactory
+from retryspool.meta import MetaFactory
+
+
+class TestMemoryMeta(MetaBackendSuite):
+    def factory(self, namespace: str) -> MetaFactory:
+        return MemoryMetaFactory("conformance").in_namespace(namespace)
+
+
+class TestMemoryData(DataBackendSuite):
+    def factory(self, namespace: str) -> DataFactory:
+        return MemoryDataFactory("conformance").in_namespace(namespace)

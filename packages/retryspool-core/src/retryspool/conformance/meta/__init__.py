@@ -1,0 +1,18 @@
+"""The tests of metadata backends, a file for each part of the contract."""
+
+from retryspool.conformance.meta.moves import MoveTests
+
+__all__ = ["MetaBackendSuite"]
+
+
+class MetaBackendSuite(
+    MoveTests,
+):
+    """Everything that a metadata backend promises.
+
+    .. code-block:: python
+
+        class TestMine(MetaBackendSuite):
+            def factory(self, namespace):
+                return MyMetaFactory(URL).in_namespace(namespace)
+    """

@@ -1,0 +1,58 @@
+"""The suites for a store that the command line names by --retryspool-meta=URL or --retryspool-data=URL."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import pytest
+
+from retryspool.conformance.data import DataBackendSuite
+from retryspool.conformance.meta import MetaBackendSuite
+from retryspool.conformance.rerouting import reroute
+from retryspool.conformance.suite import Through
+from retryspool.data import DataFactory
+from retryspool.meta import MetaFactory
+from retryspool.plugins import get_data_factory, get_meta_factory
+from retryspool.urls import scheme_of
+
+
+class _Given:
+    given: ClassVar[str]
+    """The option that gives the URL."""
+    url: str
+
+    @pytest.fixture(autouse=True)
+    def _given_url(self, request: pytest.FixtureRequest) -> None:
+        self.url = getattr(request.config.option, self.given)
+
+
+class TestMeta(_Given, MetaBackendSuite):
+    """The metadata backend of --retryspool-meta."""
+
+    given = "retryspool_meta"
+
+    def factory(self, namespace: str) -> MetaFactory:
+        return _meta(self.url, namespace)
+
+    def sever_network(self, namespace: str, through: Through) -> MetaFactory:
+        return _meta(reroute(self.url, through), namespace)
+
+
+class TestData(_Given, DataBackendSuite):
+    """The data backend of --retryspool-data."""
+
+    given = "retryspool_data"
+
+    def factory(self, namespace: str) -> DataFactory:
+        return _data(self.url, namespace)
+
+    def sever_network(self, namespace: str, through: Through) -> DataFactory:
+        return _data(reroute(self.url, through), namespace)
+
+
+def _meta(url: str, namespace: str) -> MetaFactory:
+    return get_meta_factory(scheme_of(url)).from_url(url).in_namespace(namespace)
+
+
+def _data(url: str, namespace: str) -> DataFactory:
+    return get_data_factory(scheme_of(url)).from_url(url).in_namespace(namespace)
