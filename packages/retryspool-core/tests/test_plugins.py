@@ -17,6 +17,7 @@ from retryspool.data import DataFactory
 from retryspool.errors import (
     DuplicatePluginError,
     InvalidUrlError,
+    NotSupportedError,
     PluginError,
     PluginLoadError,
     UnknownPluginError,
@@ -385,6 +386,69 @@ def test_a_scheme_that_two_take_is_an_error_that_names_both(install: Install, re
 
     with pytest.raises(DuplicatePluginError, match="'wide' are taken by each of acme, zeta"):
         registry.open_meta("wide:x")
+
+
+FACTORY_AT = pytest.mark.parametrize(
+    "factory_at", [plugins.meta_factory_at, plugins.data_factory_at], ids=["meta", "data"]
+)
+
+
+@FACTORY_AT
+@pytest.mark.parametrize("url", ["memory:x?namespace=tenant_1", "memory:x?namespace=tenant%5F1"])
+def test_any_url_may_name_a_namespace(factory_at: Callable[[str], object], url: str) -> None:
+    kind = type(factory_at("memory:x"))
+
+    assert kind.from_url("memory:x").in_namespace("tenant_1") == factory_at(url)  # type: ignore[attr-defined]
+    assert kind.from_url("memory:x") == factory_at("memory:x")  # type: ignore[attr-defined]
+
+
+def test_a_namespace_is_a_store_of_its_own() -> None:
+    urls = [f"memory:namespaces{setting}" for setting in ("", "?namespace=a", "?namespace=b")]
+    for url in urls:
+        with plugins.open_data(url) as data:
+            data.store_data("id", url.encode())
+
+    for url in urls:
+        with plugins.open_data(url) as data, data.get_data_reader("id") as payload:
+            assert url.encode() == payload.read()
+
+
+def test_a_namespace_leaves_the_rest_of_the_url_as_it_was(install: Install, registry: Registry) -> None:
+    install("acme-meta", SCHEMES.format(name="acme", schemes=()))
+
+    for url, rest in (
+        ("acme://u:p?w@h/x", "acme://u:p?w@h/x"),
+        ("acme://h/x?namespace=a", "acme://h/x"),
+        ("acme://h/x?b=1+%20&namespace=a&c=", "acme://h/x?b=1+%20&c="),
+        ("acme://h/namespace=a?my-namespace=b", "acme://h/namespace=a?my-namespace=b"),
+    ):
+        with pytest.raises(LookupError, match=re.escape(f"acme has {rest}") + "$"):
+            registry.open_meta(url)
+
+
+@FACTORY_AT
+@pytest.mark.parametrize(
+    ("settings", "wrong"),
+    [
+        ("namespace=a&namespace=b", "'namespace' is given twice"),
+        ("namespace=", "namespace is ''"),
+        ("namespace", "namespace is ''"),
+        ("namespace=A", "namespace is 'A'"),
+        ("namespace=a#b", "namespace is 'a#b'"),
+    ],
+)
+def test_a_namespace_that_is_none_is_refused(factory_at: Callable[[str], object], settings: str, wrong: str) -> None:
+    with pytest.raises(InvalidUrlError, match=wrong) as refused:
+        factory_at(f"memory://me:hunter2@host/x?{settings}")
+    assert "hunter2" not in str(refused.value)
+
+
+def test_a_backend_without_namespaces_refuses_one(install: Install, registry: Registry) -> None:
+    returning = SCHEMES.replace('raise LookupError(f"{{cls.name}} has {{url}}")', "return cls()")
+    install("acme-meta", returning.format(name="acme", schemes=()))
+
+    with pytest.raises(NotSupportedError, match="Factory knows no namespaces: it can't make 'a' beside its store"):
+        registry.open_meta("acme:x?namespace=a")
 
 
 def test_kinds_have_names_of_their_own() -> None:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
+from urllib.parse import unquote_plus
 
-from retryspool.errors import InvalidOptionError
+from retryspool.errors import InvalidOptionError, InvalidUrlError
+from retryspool.urls import redact
 
-__all__ = ["MAX_NAMESPACE_LENGTH", "validate_namespace"]
+__all__ = ["MAX_NAMESPACE_LENGTH", "NAMESPACE_SETTING", "split_namespace", "validate_namespace"]
 
 MAX_NAMESPACE_LENGTH = 32
+NAMESPACE_SETTING = "namespace"
+"""What the URL of any backend may have among its settings."""
 _VALID = re.compile(r"[a-z0-9][a-z0-9_]{0,31}")
 
 
@@ -24,3 +28,26 @@ def validate_namespace(namespace: str) -> str:
         )
         raise InvalidOptionError(msg)
     return namespace
+
+
+def split_namespace(url: str) -> tuple[str, str | None]:
+    """Take the setting `namespace` out of a backend's URL.
+
+    :returns: the URL without it, otherwise as it was, and the namespace, if there is one
+    :raises InvalidUrlError: there are two, or it isn't one
+    """
+    before, mark, query = url.partition("?")
+    settings = [(part, *part.partition("=")[::2]) for part in query.split("&")]
+    found = [unquote_plus(value) for _, name, value in settings if name == NAMESPACE_SETTING]
+    if not found:
+        return url, None
+    if len(found) > 1:
+        msg = f"{redact(url)!r}: the setting {NAMESPACE_SETTING!r} is given twice"
+        raise InvalidUrlError(msg)
+    try:
+        namespace = validate_namespace(found[0])
+    except InvalidOptionError as error:
+        msg = f"{redact(url)!r}: {error}"
+        raise InvalidUrlError(msg) from None
+    rest = "&".join(part for part, name, _ in settings if name != NAMESPACE_SETTING)
+    return f"{before}{mark}{rest}" if rest else before, namespace

@@ -15,6 +15,7 @@ from retryspool.data import DataBackend, DataFactory
 from retryspool.errors import DuplicatePluginError, PluginLoadError, UnknownPluginError
 from retryspool.meta import MetaBackend, MetaFactory
 from retryspool.middleware import Middleware
+from retryspool.namespaces import split_namespace
 from retryspool.plugins import hookspecs
 from retryspool.urls import scheme_of
 
@@ -24,9 +25,11 @@ __all__ = [
     "FailedPlugin",
     "PluginInfo",
     "Registry",
+    "data_factory_at",
     "get_data_factory",
     "get_meta_factory",
     "get_middleware",
+    "meta_factory_at",
     "open_data",
     "open_meta",
     "registry",
@@ -227,16 +230,31 @@ class Registry:
         """Return the middleware of this name; raises as `get_meta_factory` does."""
         return self._installed.middleware.get(name)
 
-    def open_meta(self, url: str) -> MetaBackend:
-        """Open a metadata backend by URL, its scheme being the name or one of the factory's `schemes`.
+    def meta_factory_at(self, url: str) -> MetaFactory:
+        """Return the factory that a URL describes; its scheme is a name, or one of the factory's `schemes`.
+
+        Any backend's URL may have the setting `namespace`, which makes it the factory of that namespace.
 
         :raises InvalidUrlError: it doesn't parse, or has a setting that the backend doesn't know
+        :raises NotSupportedError: it has a namespace, and the backend knows none
         """
-        return self._installed.meta.of_scheme(scheme_of(url)).from_url(url).create()
+        rest, namespace = split_namespace(url)
+        factory = self._installed.meta.of_scheme(scheme_of(rest)).from_url(rest)
+        return factory if namespace is None else factory.in_namespace(namespace)
+
+    def data_factory_at(self, url: str) -> DataFactory:
+        """Return the factory that a URL describes; as `meta_factory_at` does."""
+        rest, namespace = split_namespace(url)
+        factory = self._installed.data.of_scheme(scheme_of(rest)).from_url(rest)
+        return factory if namespace is None else factory.in_namespace(namespace)
+
+    def open_meta(self, url: str) -> MetaBackend:
+        """Open a metadata backend by URL; raises as `meta_factory_at` and the factory's `create` do."""
+        return self.meta_factory_at(url).create()
 
     def open_data(self, url: str) -> DataBackend:
-        """Open a data backend by URL; raises as `open_meta` does."""
-        return self._installed.data.of_scheme(scheme_of(url)).from_url(url).create()
+        """Open a data backend by URL; raises as `data_factory_at` and the factory's `create` do."""
+        return self.data_factory_at(url).create()
 
 
 registry = Registry()
@@ -245,5 +263,7 @@ registry = Registry()
 get_meta_factory = registry.get_meta_factory
 get_data_factory = registry.get_data_factory
 get_middleware = registry.get_middleware
+meta_factory_at = registry.meta_factory_at
+data_factory_at = registry.data_factory_at
 open_meta = registry.open_meta
 open_data = registry.open_data
