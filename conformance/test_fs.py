@@ -20,6 +20,9 @@ class _Folder:
     def _own_folder(self, tmp_path: Path) -> None:
         self.folder = tmp_path
 
+    def local_folder(self, namespace: str) -> Path:
+        return self.folder / namespace
+
 
 class TestFsMeta(_Folder, MetaBackendSuite):
     def factory(self, namespace: str) -> MetaFactory:

@@ -97,6 +97,7 @@ _ALL = (
     Clause("META-50", "Every sequence agrees with the model"),
     Clause("META-51", "Findings change nothing"),
     Clause("META-52", "Old formats open"),
+    Clause("META-57", "What was acknowledged survives a power cut"),
     # -- networks ------------------------------------------------------------------------------------------------------
     Clause("META-53", "A store that hangs is given up in time"),
     Clause("META-54", "An unknown outcome is called unknown"),
@@ -137,6 +138,7 @@ _ALL = (
     Clause("DATA-31", "Every sequence agrees with the model"),
     Clause("DATA-32", "Findings change nothing"),
     Clause("DATA-33", "Old formats open"),
+    Clause("DATA-38", "What was acknowledged survives a power cut"),
     # -- networks ------------------------------------------------------------------------------------------------------
     Clause("DATA-34", "A store that hangs is given up in time"),
     Clause("DATA-35", "An unknown outcome is called unknown"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any, ClassVar, Generic, NoReturn
 
 import pytest
@@ -68,6 +69,10 @@ class Suite(Generic[Factory, Backend]):
 
         That is a `MessageMetadata` for each message's id, or the `bytes` of its payload.
         """
+        raise NotImplementedError
+
+    def local_folder(self, namespace: str) -> Path:
+        """Return the folder in which a store of local files keeps everything, and syncs it by `os.fsync`."""
         raise NotImplementedError
 
     def lend_client(self, namespace: str) -> tuple[Factory, Callable[[], bool]]:

@@ -1,12 +1,12 @@
 """The tests of data backends, a file for each part of the contract."""
 
-from retryspool.conformance.data_suite import DataSuite
+from retryspool.conformance.data.power import PowerCutTests
 
 __all__ = ["DataBackendSuite"]
 
 
 class DataBackendSuite(
-    DataSuite,
+    PowerCutTests,
 ):
     """Everything that a data backend promises.
 

@@ -1,12 +1,14 @@
 """The tests of metadata backends, a file for each part of the contract."""
 
 from retryspool.conformance.meta.moves import MoveTests
+from retryspool.conformance.meta.power import PowerCutTests
 
 __all__ = ["MetaBackendSuite"]
 
 
 class MetaBackendSuite(
     MoveTests,
+    PowerCutTests,
 ):
     """Everything that a metadata backend promises.
 
