@@ -6,15 +6,35 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
-from backends import DATA_FACTORIES, META_FACTORIES, NewData, NewDataFactory, NewMeta, NewMetaFactory
+from backends import (
+    DATA_FACTORIES,
+    DATA_SERVERS,
+    META_FACTORIES,
+    META_SERVERS,
+    SERVER_MARKS,
+    NewData,
+    NewDataFactory,
+    NewMeta,
+    NewMetaFactory,
+    new_namespace,
+)
 
 from retryspool.data import DataBackend, DataFactory
 from retryspool.meta import MetaBackend, MetaFactory
+from retryspool.plugins import data_factory_at, meta_factory_at
 
 
-@pytest.fixture(params=META_FACTORIES)
+@pytest.fixture(
+    params=[
+        *META_FACTORIES,
+        *(pytest.param(name, marks=getattr(pytest.mark, SERVER_MARKS[url])) for name, url in META_SERVERS.items()),
+    ]
+)
 def new_meta_factory(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> NewMetaFactory:
     """Make a factory of an empty store, each time another."""
+    if request.param in META_SERVERS:
+        at_server = meta_factory_at(request.getfixturevalue(META_SERVERS[request.param]))
+        return lambda: at_server.in_namespace(new_namespace())
     return lambda: META_FACTORIES[request.param](tmp_path_factory.mktemp("meta"))
 
 
@@ -38,9 +58,17 @@ def meta(meta_factory: MetaFactory) -> Iterator[MetaBackend]:
         yield backend
 
 
-@pytest.fixture(params=DATA_FACTORIES)
+@pytest.fixture(
+    params=[
+        *DATA_FACTORIES,
+        *(pytest.param(name, marks=getattr(pytest.mark, SERVER_MARKS[url])) for name, url in DATA_SERVERS.items()),
+    ]
+)
 def new_data_factory(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> NewDataFactory:
     """Make a factory of an empty store, each time another."""
+    if request.param in DATA_SERVERS:
+        at_server = data_factory_at(request.getfixturevalue(DATA_SERVERS[request.param]))
+        return lambda: at_server.in_namespace(new_namespace())
     return lambda: DATA_FACTORIES[request.param](tmp_path_factory.mktemp("data"))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from uuid import uuid4
 
 from minimal_backends import MinimalDataFactory, MinimalMetaFactory
 
@@ -24,6 +25,18 @@ DATA_FACTORIES: dict[str, Callable[[Path], DataFactory]] = {
     "fs": FsDataFactory,
 }
 """Each makes the factory of an empty store, from an empty folder of its own."""
+
+META_SERVERS: dict[str, str] = {}
+DATA_SERVERS = {"s3": "s3_url", "s3 on moto": "moto_url"}
+"""Those on servers: the fixture that gives the URL. Each store is a namespace of its own there."""
+SERVER_MARKS = {"redis_url": "redis", "pg_url": "pg", "s3_url": "s3", "moto_url": "s3"}
+"""The mark by which a run leaves a server out, as in `-m "not s3"`."""
+
+
+def new_namespace() -> str:
+    """Return a namespace that nobody has used."""
+    return f"t{uuid4().hex[:24]}"
+
 
 NewMetaFactory = Callable[[], MetaFactory]
 NewDataFactory = Callable[[], DataFactory]
