@@ -1,0 +1,90 @@
+"""Connections that give up on a server which doesn't answer.
+
+A server's own `statement_timeout` would cost a round trip to set, and helps nothing against a server that hangs or a
+network that swallows packets. So the waiting itself is bounded, here, at no cost to the statement.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Generator
+from contextlib import suppress
+from typing import Any, Self, TypeVar
+
+import psycopg
+from psycopg.abc import PQGen
+from psycopg.rows import TupleRow
+from psycopg_pool import ConnectionPool
+
+__all__ = ["BoundedConnection", "NoAnswerError", "OnFailure"]
+
+R = TypeVar("R")
+
+OnFailure = Callable[[float, psycopg.Error], None]
+"""Is told of a connection that couldn't be made: when that was begun, by the monotonic clock, and the error."""
+
+_CANCEL_S = 0.3
+"""How long cancelling a statement may take, and then its answer: with both, a deadline is kept within a second."""
+
+
+class NoAnswerError(Exception):
+    """The server hasn't answered in time, nor to the request to cancel the statement."""
+
+
+class BoundedConnection(psycopg.Connection[TupleRow]):
+    """A connection that may be told until when to wait. Without that it is what any connection of psycopg's is."""
+
+    expires: float = math.inf
+    """Until when to wait for the server, by the monotonic clock."""
+    cancelled: bool = False
+    """Whether it was too late, so that the statement was cancelled."""
+    lender: ConnectionPool[Self] | None = None
+    """The pool that it was taken from, while it's in use."""
+    was_autocommit: bool = True
+    """What its owner had set before we took it from a pool of theirs."""
+
+    @classmethod
+    def connect(  # type: ignore[override]  # all of psycopg's settings may be among `kwargs`
+        cls, conninfo: str = "", *, on_failure: OnFailure | None = None, **kwargs: Any
+    ) -> Self:
+        """Connect as psycopg does.
+
+        :param on_failure: called with the error if that fails, which is raised all the same
+        """
+        began = time.monotonic()
+        try:
+            return super().connect(conninfo, **kwargs)
+        except psycopg.Error as error:
+            if on_failure is not None:
+                on_failure(began, error)
+            raise
+
+    def wait(self, gen: PQGen[R], *args: Any, **kwargs: Any) -> R:
+        """Wait for the server, but not longer than until `expires`.
+
+        :raises NoAnswerError: it's over; the connection is of no use any more
+        """
+        return super().wait(gen if self.expires == math.inf else self._bounded(gen), *args, **kwargs)
+
+    def _bounded(self, gen: PQGen[R]) -> Generator[Any, Any, R]:
+        """Do what `gen` does, and look at the clock whenever psycopg says "nothing yet": ten times a second."""
+        try:
+            wanted = next(gen)
+            while True:
+                ready = yield wanted
+                if not ready and time.monotonic() >= self.expires:
+                    self._expire()
+                wanted = gen.send(ready)
+        except StopIteration as end:
+            result: R = end.value
+            return result
+
+    def _expire(self) -> None:
+        """Ask the server once to cancel the statement, and grant it a moment for the answer."""
+        if self.cancelled or not psycopg.capabilities.has_cancel_safe():  # what there is else may hang itself
+            raise NoAnswerError
+        self.cancelled = True
+        with suppress(psycopg.Error):
+            self.cancel_safe(timeout=_CANCEL_S)
+        self.expires = time.monotonic() + _CANCEL_S
