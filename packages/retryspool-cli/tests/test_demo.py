@@ -1,12 +1,17 @@
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from retryspool import Queue, State
 from retryspool_cli.demo.ledger import audit
+from retryspool_cli.demo.outages import Outages
 from retryspool_cli.demo.receiver import Receiver, Taken
+from retryspool_cli.demo.stores import open_stores
+from retryspool_cli.servers import RedisServer, ServerError
 
-from .conftest import Cli, put
+from .conftest import Cli, put, wait_for
 
 
 def test_the_demo_accounts_for_every_message(process: Cli) -> None:
@@ -57,7 +62,7 @@ def test_the_audit_finds_what_was_damaged_doubled_or_made_up(queue: Queue, recei
         receiver.took(Taken(message_id, digest, 200))
     receiver.close()
 
-    ledger = audit(queue, dict.fromkeys("abc", "right"), log, in_a_handler={"c"})
+    ledger = audit(queue, dict.fromkeys("abc", "right"), log, may_repeat={"c"})
 
     assert ({"b"}, {"a", "c"}, {"a"}, {"z"}) == (ledger.damaged, ledger.twice, ledger.unexplained, ledger.strangers)
     assert set() == ledger.lost
@@ -69,3 +74,88 @@ def test_a_bounced_payload_is_compared_too(queue: Queue, receiver: Receiver, log
     receiver.close()
 
     assert {message_id} == audit(queue, {message_id: "digest"}, log, ()).damaged
+
+
+# -- where the messages are --------------------------------------------------------------------------------------------
+
+
+def files(folder: Path) -> list[Path]:
+    return [*folder.rglob("*.json"), *folder.rglob("*.data")]
+
+
+def test_stores_by_url_get_a_namespace_of_their_own_that_is_removed(tmp_path: Path) -> None:
+    mine = f"fs:{tmp_path}/mine"
+    with open_stores(tmp_path / "demo", mine, mine) as stores:
+        with stores.open_queue() as queue:
+            put(queue, State.INCOMING)
+        assert 2 == len(files(tmp_path / "mine"))
+        assert "namespace=demo_" in stores.meta
+        assert () == stores.servers
+
+    assert [] == files(tmp_path / "mine")
+
+
+def test_stores_by_url_are_left_where_they_are_to_be_kept(tmp_path: Path) -> None:
+    mine = f"fs:{tmp_path}/mine"
+    with open_stores(tmp_path / "demo", mine, mine, keep=True) as stores, stores.open_queue() as queue:
+        message_id = put(queue, State.INCOMING)
+
+    with stores.open_queue() as queue:
+        assert message_id == queue.get(message_id).id
+
+
+@pytest.mark.parametrize(
+    ("meta", "data", "wrong"),
+    [
+        ("memory", "fs", "--meta memory: the demo's workers are processes, and memory belongs to one alone"),
+        ("fs", "memory:x", "--data memory:x: the demo's workers are processes, and memory belongs to one alone"),
+        ("fs", "fs:x?namespace=mine", "--data names the namespace 'mine'; leave it out"),
+        ("carbon", "fs", "there is no meta 'carbon'; installed: "),
+    ],
+    ids=["memory", "memory-url", "namespace", "unknown"],
+)
+def test_stores_that_the_demo_cannot_use_are_refused(meta: str, data: str, wrong: str, cli: Cli) -> None:
+    result = cli("demo", "--messages", "20", "--meta", meta, "--data", data)
+
+    assert result.code in {1, 2}
+    assert wrong in result.err
+    assert "" == result.text
+
+
+def test_processes_find_the_stores_by_the_settings_in_their_folder(tmp_path: Path, process: Cli) -> None:
+    with open_stores(tmp_path / 'a spool "with" ☕', "fs", "fs") as stores:
+        stores.configure(tmp_path)
+        assert 0 == process("enqueue", stdin=b"payload").code
+        with stores.open_queue() as queue:
+            assert 1 == queue.counts()[State.INCOMING]
+
+
+def test_a_server_is_killed_and_started_again_once(new_redis: Callable[..., RedisServer]) -> None:
+    server = new_redis()
+    told: list[str] = []
+    outages = Outages([server], told.append)
+    before = time.monotonic()
+    assert not outages.are_going_on
+
+    outages.begin()
+    wait_for(lambda: bool(told))
+    assert (False, True) == (server.is_running, outages.are_going_on)
+    outages.wait()
+
+    assert (True, False) == (server.is_running, outages.are_going_on)
+    assert ["kill -9 of Redis: nobody can reach it", "Redis is up again"] == [text.partition(",")[0] for text in told]
+    assert outages.may_have_hit(time.monotonic(), before_s=0, after_s=5)
+    assert not outages.may_have_hit(before - 1, before_s=0.5, after_s=5)
+    assert not outages.may_have_hit(time.monotonic() + 6, before_s=0, after_s=5)
+
+
+def test_a_server_that_does_not_come_up_again_ends_the_demo(new_redis: Callable[..., RedisServer]) -> None:
+    server = new_redis()
+    server._settings["appendfsync"] = "perhaps"
+    outages = Outages([server], lambda _: None)
+
+    outages.begin()
+    outages.wait()
+
+    with pytest.raises(ServerError, match="appendfsync"):
+        _ = outages.are_going_on

@@ -24,8 +24,9 @@ class Ledger:
     """Answered by the receiver with success, and logged by it."""
     twice: set[str]
     """… more than once."""
-    in_a_handler: Collection[str]
-    """Under the killed worker's lease when it was killed: these, and only these, may arrive twice."""
+    may_repeat: Collection[str]
+    """Under the killed worker's lease when it was killed, or delivered when a killed server couldn't be told: these,
+    and only these, may arrive twice."""
     bounced: set[str]
     """In BOUNCE, their payload whole."""
     waiting: set[str]
@@ -43,7 +44,7 @@ class Ledger:
     @property
     def unexplained(self) -> set[str]:
         """Delivered twice without a kill as the reason."""
-        return self.twice - set(self.in_a_handler)
+        return self.twice - set(self.may_repeat)
 
     @property
     def is_clean(self) -> bool:
@@ -51,11 +52,12 @@ class Ledger:
         return not (self.lost or self.unexplained or self.damaged or self.strangers or self.waiting)
 
 
-def audit(queue: Queue, accepted: Mapping[str, str], log: Path, in_a_handler: Collection[str]) -> Ledger:
+def audit(queue: Queue, accepted: Mapping[str, str], log: Path, may_repeat: Collection[str]) -> Ledger:
     """Compare.
 
     :param accepted: the SHA-256 of each payload as it was handed in, by the id that `enqueue` returned
     :param log: the receiver's
+    :param may_repeat: what may have arrived twice, because of a kill
     """
     delivered: Counter[str] = Counter()
     damaged: set[str] = set()
@@ -82,7 +84,7 @@ def audit(queue: Queue, accepted: Mapping[str, str], log: Path, in_a_handler: Co
         accepted=accepted.keys(),
         delivered=set(delivered) & accepted.keys(),
         twice={message_id for message_id, count in delivered.items() if count > 1},
-        in_a_handler=in_a_handler,
+        may_repeat=may_repeat,
         bounced=bounced,
         waiting=waiting,
         damaged=damaged & accepted.keys(),

@@ -12,7 +12,7 @@ import socket
 import threading
 import time
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -39,6 +39,8 @@ class Taken:
     message_id: str
     sha256: str
     status: int
+    at: float = 0
+    """When, by the monotonic clock."""
 
 
 def read_log(path: Path) -> list[Taken]:
@@ -83,8 +85,7 @@ class Receiver:
         """Log a request, before it's answered."""
         with self._lock:
             self.answered[taken.status] = self.answered.get(taken.status, 0) + 1
-            line = {"message_id": taken.message_id, "sha256": taken.sha256, "status": taken.status}
-            self._log.write(json.dumps(line) + "\n")
+            self._log.write(json.dumps(asdict(taken)) + "\n")
             self._log.flush()
 
     def close(self) -> None:
@@ -143,7 +144,7 @@ class _Request(BaseHTTPRequestHandler):
         time.sleep(random.uniform(*_WORK_S))
         status = self._status()
         digest = hashlib.sha256(body).hexdigest()
-        self.server.receiver.took(Taken(self.headers["Idempotency-Key"], digest, status))
+        self.server.receiver.took(Taken(self.headers["Idempotency-Key"], digest, status, time.monotonic()))
         self.send_response(status)
         if status == 429:  # noqa: PLR2004 -- too many requests
             self.send_header("Retry-After", "1")

@@ -10,10 +10,13 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from retryspool import Queue, State, StateConflictError
+from retryspool import BackendUnavailableError, DeadlineExceededError, Queue, State, StateConflictError, deadline
+from retryspool.ids import new_message_id
 from retryspool_cli.demo.corpus import Item, make_files
 from retryspool_cli.demo.ledger import Ledger, audit
-from retryspool_cli.demo.receiver import SUBSCRIBER_HEADER, SUBSCRIBERS, Receiver
+from retryspool_cli.demo.outages import Outages
+from retryspool_cli.demo.receiver import SUBSCRIBER_HEADER, SUBSCRIBERS, Receiver, read_log
+from retryspool_cli.demo.stores import Stores
 from retryspool_cli.demo.workers import WorkerProcess
 
 __all__ = ["Scenario", "View"]
@@ -22,8 +25,14 @@ _A_SECOND = 40
 """How many messages are spooled a second."""
 _HELD = 8
 """How many are held for a while."""
-_PATIENCE_S = 20.0
+_PATIENCE_S = 30.0
 """How long to wait for the last message, before the ledger tells what is missing."""
+_LEASE_S = 3
+_TIMEOUT_S = 5
+_ENQUEUE_S = 3.0
+"""How long one try to spool a file may take."""
+_SETTLE_S = 1.0
+"""How long a result may wait for others, or for its turn, before it's stored."""
 
 
 @dataclass(slots=True)
@@ -34,6 +43,8 @@ class View:
     accepted: int = 0
     answered: dict[int, int] = field(default_factory=dict[int, int])
     receiver_up: bool = True
+    servers: dict[str, bool] = field(default_factory=dict[str, bool])
+    """The throw-away servers, and whether each is up."""
     workers: list[WorkerProcess] = field(default_factory=list[WorkerProcess])
     events: list[tuple[float, str]] = field(default_factory=list[tuple[float, str]])
     """When, in seconds from the start, and what."""
@@ -43,12 +54,14 @@ class View:
 class Scenario:
     """One run.
 
-    :param folder: for the spool, the files, the logs
+    :param folder: for the files and the logs
+    :param stores: where the messages go; its throw-away servers are killed and started again in the middle
     :param show: called a few times a second, and at each event
     """
 
-    def __init__(self, folder: Path, messages: int, show: Callable[[View], None]) -> None:
+    def __init__(self, folder: Path, stores: Stores, messages: int, show: Callable[[View], None]) -> None:
         self._folder = folder
+        self._stores = stores
         self._messages = messages
         self._show = show
         self._began = time.monotonic()
@@ -56,6 +69,7 @@ class Scenario:
         self._accepted: dict[str, str] = {}
         self._held: list[str] = []
         self._in_a_handler: set[str] = set()
+        self._outages = Outages(stores.servers, self._note)
         self._log = folder / "receiver.log"
         self._receiver = Receiver(self._log)
 
@@ -63,9 +77,9 @@ class Scenario:
         """Play it to the end, and audit it."""
         items = list(make_files(self._folder / "files", self._messages))
         self._receiver.up()
-        spool = self._folder / "spool"
-        with Queue.open(spool) as queue:
-            self._view.workers = [self._worker(spool, name) for name in ("worker 1", "worker 2")]
+        self._stores.configure(self._folder)
+        with self._stores.open_queue() as queue:
+            self._view.workers = [self._worker(name) for name in ("worker 1", "worker 2")]
             try:
                 self._wait_until(lambda: all(worker.is_running for worker in self._view.workers), queue)
                 self._event(f"{self._messages} files to spool; the receiver is up, two workers have started")
@@ -76,12 +90,13 @@ class Scenario:
                 for worker in self._view.workers:
                     worker.stop(10)
                 self._receiver.close()
-            return audit(queue, self._accepted, self._log, self._in_a_handler)
+                self._outages.wait()
+            return audit(queue, self._accepted, self._log, self._in_a_handler | self._hit())
 
-    def _worker(self, spool: Path, name: str) -> WorkerProcess:
+    def _worker(self, name: str) -> WorkerProcess:
         arguments = (
-            *("--spool", str(spool), "work", "--webhook", self._receiver.url),
-            *("--concurrency", "4", "--lease", "3s", "--grace", "5s", "--timeout", "5s", "--on-success", "archive"),
+            *("work", "--webhook", self._receiver.url, "--concurrency", "4", "--lease", f"{_LEASE_S}s"),
+            *("--grace", "5s", "--timeout", f"{_TIMEOUT_S}s", "--on-success", "archive"),
             *("--retry-policy", "exponential:500ms,1.5,2s"),
         )
         return WorkerProcess(name, arguments, self._folder / f"{name.replace(' ', '-')}.log")
@@ -96,13 +111,14 @@ class Scenario:
         for number, item in enumerate(items):
             self._spool(queue, item, number)
             due = began + (number + 1) / len(items) * seconds
-            while time.monotonic() - began >= at:
+            while time.monotonic() - began >= at and not self._outages.are_going_on:
                 happens()
                 at, happens = next(events)
             self._pause(queue, due)
         self._event(f"all {len(items)} files are spooled")
         while at < float("inf"):
             self._pause(queue, began + at)
+            self._wait_until(lambda: not self._outages.are_going_on, queue, patience_s=_PATIENCE_S)
             happens()
             at, happens = next(events)
 
@@ -111,6 +127,8 @@ class Scenario:
         yield 0.25 * seconds, self._receiver_down
         yield 0.4 * seconds, lambda: self._hold(queue)
         yield 0.25 * seconds + min(2.5, 0.35 * seconds), self._receiver_up
+        if self._stores.servers:
+            yield 0.65 * seconds, self._outages.begin
         yield 0.8 * seconds, lambda: self._kill(queue)
         yield seconds + 0.5, lambda: self._release(queue)
         yield float("inf"), lambda: None
@@ -118,9 +136,18 @@ class Scenario:
     def _spool(self, queue: Queue, item: Item, number: int) -> None:
         subscriber = SUBSCRIBERS[number % len(SUBSCRIBERS)]
         headers = {"content-type": item.content_type, "filename": item.path.name, SUBSCRIBER_HEADER: subscriber}
-        with item.path.open("rb") as payload:
-            record = queue.enqueue(payload, headers=headers, max_attempts=50)
-        self._accepted[record.id] = hashlib.sha256(item.path.read_bytes()).hexdigest()
+        message_id = new_message_id()
+        until = time.monotonic() + _PATIENCE_S
+        while True:
+            try:
+                with deadline(_ENQUEUE_S), item.path.open("rb") as payload:
+                    queue.enqueue(payload, message_id=message_id, if_exists="skip", headers=headers, max_attempts=50)
+                break
+            except (BackendUnavailableError, DeadlineExceededError):
+                if time.monotonic() >= until:
+                    raise
+                self._pause(queue, time.monotonic() + _LOOK_S)  # by its id it's stored once, whatever has happened
+        self._accepted[message_id] = hashlib.sha256(item.path.read_bytes()).hexdigest()
 
     def _hold(self, queue: Queue) -> None:
         """Hold messages that no worker has yet: those that wait for a retry, and those that have just come in."""
@@ -164,8 +191,9 @@ class Scenario:
 
         def is_done() -> bool:
             """Ask each record: counts come from an index, which may be a moment behind."""
-            ended = {m for m in pending if queue.get(m).state in {State.ARCHIVED, State.BOUNCE}}
-            pending.difference_update(ended)
+            with suppress(BackendUnavailableError):
+                ended = {m for m in pending if queue.get(m).state in {State.ARCHIVED, State.BOUNCE}}
+                pending.difference_update(ended)
             return not pending
 
         if self._wait_until(is_done, queue, patience_s=_PATIENCE_S):
@@ -173,15 +201,29 @@ class Scenario:
         else:
             self._event(f"gave up waiting after {_PATIENCE_S:g} s")
 
+    def _hit(self) -> set[str]:
+        """Return what was delivered when nobody could tell a killed server: it may have been delivered again."""
+        return {
+            taken.message_id
+            for taken in read_log(self._log)
+            if self._outages.may_have_hit(taken.at, before_s=_SETTLE_S, after_s=_LEASE_S)
+        }
+
     # -- showing -------------------------------------------------------------------------------------------------------
 
-    def _event(self, text: str) -> None:
+    def _note(self, text: str) -> None:
+        """Have an event shown with the next look; for other threads."""
         self._view.events.append((time.monotonic() - self._began, text))
+
+    def _event(self, text: str) -> None:
+        self._note(text)
         self._show(self._view)
 
     def _look(self, queue: Queue) -> None:
         view = self._view
-        view.counts = queue.counts()
+        view.servers = {server.title: server.is_running for server in self._stores.servers}
+        with suppress(BackendUnavailableError, DeadlineExceededError), deadline(_LOOK_S):
+            view.counts = queue.counts()
         view.accepted = len(self._accepted)
         view.answered = dict(self._receiver.answered)
         view.receiver_up = self._receiver.is_up

@@ -88,6 +88,8 @@ def _facts(view: View) -> Table:
     grid.add_row("else", refused or "-")
     state = Text("up", style="green") if view.receiver_up else Text("down", style="bold red")
     grid.add_row("receiver", state)
+    for title, up in view.servers.items():
+        grid.add_row(title, Text("up", style="green") if up else Text("killed", style="bold red"))
     for worker in view.workers:
         alive = Text(f"process {worker.pid}", style="green")
         dead = Text(f"process {worker.pid}: killed", style="bold red")
@@ -102,9 +104,9 @@ def _events(view: View) -> list[Text]:
 
 def print_ledger(ledger: Ledger) -> None:
     """Print the audit."""
-    twice = "all of them were in the killed worker's hands" if ledger.twice else ""
+    twice = "all of them because of a kill: their results were not stored yet" if ledger.twice else ""
     if ledger.unexplained:
-        twice = f"{len(ledger.unexplained)} of them were NOT in the killed worker's hands"
+        twice = f"{len(ledger.unexplained)} of them NOT because of a kill"
     rows = [
         ("accepted", len(ledger.accepted), "what enqueue returned"),
         ("delivered", len(ledger.delivered), "by the receiver's own log, byte for byte"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -11,12 +12,15 @@ from pathlib import Path
 
 __all__ = ["WorkerProcess"]
 
+_NAMES_OF_SPOOLS = {"RETRYSPOOL_SPOOL", "RETRYSPOOL_META", "RETRYSPOOL_DATA"}
+"""What would go before `retryspool.toml`."""
+
 
 class WorkerProcess:
     """One worker.
 
     :param arguments: of the command, after `retryspool`
-    :param log: a file for what it prints
+    :param log: a file for what it prints, in the folder whose `retryspool.toml` names the spool
     """
 
     def __init__(self, name: str, arguments: Sequence[str], log: Path) -> None:
@@ -28,7 +32,8 @@ class WorkerProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                cwd=log.parent,  # where there's no retryspool.toml
+                cwd=log.parent,
+                env={name: value for name, value in os.environ.items() if name not in _NAMES_OF_SPOOLS},
                 start_new_session=True,  # Ctrl-C is for the demo, which then ends its workers
             )
 
