@@ -1,11 +1,31 @@
 """The tests of data backends, a file for each part of the contract."""
 
+from retryspool.conformance.data.batches import DataBatchTests
+from retryspool.conformance.data.ids import DataIdTests
+from retryspool.conformance.data.iterating import DeletingAndIteratingTests
+from retryspool.conformance.data.lifetime import LifetimeTests
 from retryspool.conformance.data.power import PowerCutTests
+from retryspool.conformance.data.readers import ReaderTests
+from retryspool.conformance.data.sharing import SharingTests
+from retryspool.conformance.data.storing import StoringTests
+from retryspool.conformance.data.streaming import StreamingTests
+from retryspool.conformance.data.sweeping import SweepingTests
+from retryspool.conformance.data.writers import WriterTests
 
 __all__ = ["DataBackendSuite"]
 
 
 class DataBackendSuite(
+    DataIdTests,
+    StoringTests,
+    WriterTests,
+    ReaderTests,
+    DeletingAndIteratingTests,
+    DataBatchTests,
+    SharingTests,
+    StreamingTests,
+    SweepingTests,
+    LifetimeTests,
     PowerCutTests,
 ):
     """Everything that a data backend promises.
