@@ -26,8 +26,8 @@ DATA_FACTORIES: dict[str, Callable[[Path], DataFactory]] = {
 }
 """Each makes the factory of an empty store, from an empty folder of its own."""
 
-META_SERVERS: dict[str, str] = {}
-DATA_SERVERS = {"s3": "s3_url", "s3 on moto": "moto_url"}
+META_SERVERS = {"redis": "redis_url"}
+DATA_SERVERS = {"pg": "pg_url", "s3": "s3_url", "s3 on moto": "moto_url"}
 """Those on servers: the fixture that gives the URL. Each store is a namespace of its own there."""
 SERVER_MARKS = {"redis_url": "redis", "pg_url": "pg", "s3_url": "s3", "moto_url": "s3"}
 """The mark by which a run leaves a server out, as in `-m "not s3"`."""

@@ -1,0 +1,118 @@
+-- Writes, one after the other: five arguments each, which is kind, id and what the kind needs. One answer each, a text:
+-- "ok <head>\n<body>" (the body only where the caller can't know it), "conflict <head>", or a word that says why not.
+-- ARGV[1] is 1 if the caller will wait for the disk.
+
+local now = clock()
+local is_work, saw_another_ones = false, false
+local kinds = {}
+
+local function stored(id, old, new, body)
+  new.updated = now
+  write(id, new, body)
+  reindex(id, old, new)
+  is_work = is_work or (new.owner == '' and new.due ~= NEVER)
+  return 'ok ' .. new.head
+end
+
+function kinds.store(id, head, body)
+  if call('EXISTS', key_of(id)) == 1 then
+    saw_another_ones = true
+    return 'exists'
+  end
+  local new = parse(head)
+  new.version = '1'
+  new.created = new.created == UNSET and now or new.created
+  return stored(id, nil, new, body)
+end
+
+function kinds.update(id, head, body, if_version)
+  local old, why = read(id)
+  if not old then
+    return why
+  end
+  if if_version ~= '' and old.version ~= if_version then
+    return 'conflict ' .. old.head
+  end
+  local new = parse(head)
+  new.version = increment(old.version)
+  new.created = new.created == UNSET and old.created or new.created
+  if call('SREM', base .. ':damaged', id) == 1 then
+    old = nil -- it was in no index, and is whole again
+  end
+  return stored(id, old, new, body)
+end
+
+function kinds.move(id, from, to)
+  local old, why = read(id)
+  if not old then
+    return why
+  end
+  if old.state ~= from then
+    return 'conflict ' .. old.head
+  end
+  if from == to then
+    saw_another_ones = true
+    return 'ok ' .. old.head .. '\n' .. old.body
+  end
+  local new = parse(old.head)
+  new.version, new.state, new.origin, new.owner, new.lease_expires = increment(old.version), to, NOWHERE, '', UNSET
+  return stored(id, old, new) .. '\n' .. old.body
+end
+
+function kinds.renew(id, version, seconds, micros)
+  local old, why = read(id)
+  if not old then
+    return why
+  end
+  if old.version ~= version or old.state ~= ACTIVE then
+    return 'conflict ' .. old.head
+  end
+  local new = parse(old.head)
+  new.version, new.lease_expires = increment(old.version), plus(now, seconds, micros)
+  return stored(id, old, new) .. '\n' .. old.body
+end
+
+function kinds.delete(id, if_version)
+  local old, why = read(id)
+  if old and if_version ~= '' and old.version ~= if_version then
+    return 'conflict ' .. old.head
+  end
+  if not old and (why == 'missing' or if_version ~= '') then
+    return why
+  end
+  call('DEL', key_of(id)) -- first, since it's allowed on a server that is out of memory, and with it all that follows
+  if old then
+    reindex(id, old, nil)
+  else
+    for state = 0, 5 do
+      leave_state(tostring(state), id)
+    end
+  end
+  call('SREM', base .. ':damaged', id)
+  return 'ok'
+end
+
+function kinds.damaged(id, state)
+  local old = read(id)
+  if old then
+    leave_lane(old, id)
+  end
+  set_aside(id, old and old.state or state)
+  return 'ok'
+end
+
+local answers = {}
+for at = 2, #ARGV, 5 do
+  local done, answer = pcall(kinds[ARGV[at]], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4])
+  if not done then
+    answer = 'error ' .. (type(answer) == 'table' and answer.err or tostring(answer))
+  end
+  answers[#answers + 1] = answer
+end
+if is_work then
+  call('XADD', base .. ':changes', 'MAXLEN', 1, '*', 'at', now)
+elseif saw_another_ones and ARGV[1] == '1' then
+  -- To wait for the disk means for what this connection wrote: so that it's told what others wrote before, it writes.
+  call('SET', base .. ':synced', now)
+end
+return answers
