@@ -30,14 +30,21 @@ class Stores(Generic[Factory, Backend]):
 
     def new(self) -> Factory:
         """Return the factory of a store that nobody has opened before."""
-        namespace = f"t{secrets.token_hex(6)}"
-        factory = self._make(namespace)
-        self._factories.append(factory)
+        return self.at(f"t{secrets.token_hex(6)}")
+
+    def at(self, namespace: str) -> Factory:
+        """Return the factory of the store of this namespace."""
+        factory = self.own(self._make(namespace))
         self.namespaces[id(factory)] = namespace
         return factory
 
+    def own(self, factory: Factory) -> Factory:
+        """Destroy this one's store too when the test is over."""
+        self._factories.append(factory)
+        return factory
+
     def namespace_of(self, factory: Factory) -> str:
-        """Return the namespace that `new` made this factory for."""
+        """Return the namespace that `new` or `at` made this factory for."""
         return self.namespaces[id(factory)]
 
     def open(self, factory: Factory) -> Backend:
@@ -52,7 +59,7 @@ class Stores(Generic[Factory, Backend]):
         for backend in self._opened:
             with suppress(Exception):  # a test may have broken it, or what it stands on
                 backend.close()
-        for factory in self._factories:
+        for factory in reversed(self._factories):  # what lies within another goes first
             try:
                 factory.destroy()
             except Exception as error:  # noqa: BLE001 -- reported, whatever it is

@@ -45,6 +45,10 @@ class Suite(Generic[Factory, Backend]):
         """
         raise NotImplementedError
 
+    def url(self) -> str:
+        """Return a URL that `from_url` of the factory's class takes, with some settings if there are any."""
+        raise NotImplementedError
+
     def raw_get(self, namespace: str, message_id: str) -> bytes:
         """Return what the store holds for a message, by a way around the backend."""
         raise NotImplementedError

@@ -19,11 +19,14 @@ from retryspool.urls import scheme_of
 class _Given:
     given: ClassVar[str]
     """The option that gives the URL."""
-    url: str
+    given_url: str
 
     @pytest.fixture(autouse=True)
     def _given_url(self, request: pytest.FixtureRequest) -> None:
-        self.url = getattr(request.config.option, self.given)
+        self.given_url = getattr(request.config.option, self.given)
+
+    def url(self) -> str:
+        return self.given_url
 
 
 class TestMeta(_Given, MetaBackendSuite):
@@ -32,10 +35,10 @@ class TestMeta(_Given, MetaBackendSuite):
     given = "retryspool_meta"
 
     def factory(self, namespace: str) -> MetaFactory:
-        return _meta(self.url, namespace)
+        return _meta(self.given_url, namespace)
 
     def sever_network(self, namespace: str, through: Through) -> MetaFactory:
-        return _meta(reroute(self.url, through), namespace)
+        return _meta(reroute(self.given_url, through), namespace)
 
 
 class TestData(_Given, DataBackendSuite):
@@ -44,10 +47,10 @@ class TestData(_Given, DataBackendSuite):
     given = "retryspool_data"
 
     def factory(self, namespace: str) -> DataFactory:
-        return _data(self.url, namespace)
+        return _data(self.given_url, namespace)
 
     def sever_network(self, namespace: str, through: Through) -> DataFactory:
-        return _data(reroute(self.url, through), namespace)
+        return _data(reroute(self.given_url, through), namespace)
 
 
 def _meta(url: str, namespace: str) -> MetaFactory:
