@@ -9,6 +9,8 @@ from retryspool_cli.demo.ledger import audit
 from retryspool_cli.demo.outages import Outages
 from retryspool_cli.demo.receiver import Receiver, Taken
 from retryspool_cli.demo.stores import open_stores
+from retryspool_cli.demo.workers import WorkerProcess
+from retryspool_cli.exits import CommandError
 from retryspool_cli.servers import RedisServer, ServerError
 
 from .conftest import Cli, put, wait_for
@@ -24,6 +26,33 @@ def test_the_demo_accounts_for_every_message(process: Cli) -> None:
     assert ("0", "0", "0") == (ledger["lost"], ledger["damaged"], ledger["still waiting"])
     for event in ("holds", "goes down", "is up again", "kill -9", "releases"):
         assert event in result.text
+
+
+@pytest.mark.parametrize(
+    ("meta", "data", "servers"),
+    [
+        pytest.param("redis", "pg", ("Redis", "PostgreSQL"), marks=(pytest.mark.redis, pytest.mark.pg)),
+        pytest.param("fs", "s3", ("SeaweedFS",), marks=pytest.mark.s3),
+    ],
+    ids=["redis-pg", "fs-s3"],
+)
+def test_the_demo_loses_nothing_when_its_servers_are_killed(
+    meta: str, data: str, servers: tuple[str, ...], process: Cli
+) -> None:
+    result = process("demo", "--messages", "40", "--meta", meta, "--data", data)
+
+    assert 0 == result.code, result.text + result.err
+    assert "".join(f"starting {server}\n" for server in servers) == result.err
+    for server in servers:
+        assert f"kill -9 of {server}" in result.text
+        assert f"{server} is up again" in result.text
+
+
+def test_a_worker_that_ends_before_it_begins_is_an_error_that_says_why(tmp_path: Path) -> None:
+    worker = WorkerProcess("worker 1", ["work", "--webhook", "http://localhost"], tmp_path / "worker.log")
+
+    with pytest.raises(CommandError, match=r"worker 1 ended before it began: Error: which spool"):
+        wait_for(lambda: worker.has_begun)
 
 
 @pytest.fixture

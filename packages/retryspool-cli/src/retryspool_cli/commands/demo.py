@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
@@ -48,7 +51,7 @@ def demo_command(messages: int, meta: str, data: str, keep: bool) -> int:
         folder = Path(tempfile.mkdtemp(prefix="retryspool-demo-") if keep else temporary)
         try:
             with open_stores(folder / "spool", meta, data, keep=keep) as stores:
-                with open_screen() as screen:
+                with _logging_to(folder / "demo.log"), open_screen() as screen:
                     ledger = Scenario(folder, stores, messages, screen).run()
                 click.echo()
                 print_ledger(ledger)
@@ -62,3 +65,17 @@ def demo_command(messages: int, meta: str, data: str, keep: bool) -> int:
         error("a promise was broken: see the ledger")
         return FAILED
     return OK
+
+
+@contextmanager
+def _logging_to(path: Path) -> Generator[None]:
+    """Keep the screen for the demo: what drivers log of a killed server goes to a file."""
+    root = logging.getLogger()
+    before = root.handlers[:]
+    file = logging.FileHandler(path, delay=True)
+    root.handlers[:] = [file]
+    try:
+        yield
+    finally:
+        root.handlers[:] = before
+        file.close()

@@ -18,6 +18,7 @@ from retryspool_cli.demo.outages import Outages
 from retryspool_cli.demo.receiver import SUBSCRIBER_HEADER, SUBSCRIBERS, Receiver, read_log
 from retryspool_cli.demo.stores import Stores
 from retryspool_cli.demo.workers import WorkerProcess
+from retryspool_cli.exits import CommandError
 
 __all__ = ["Scenario", "View"]
 
@@ -81,7 +82,10 @@ class Scenario:
         with self._stores.open_queue() as queue:
             self._view.workers = [self._worker(name) for name in ("worker 1", "worker 2")]
             try:
-                self._wait_until(lambda: all(worker.is_running for worker in self._view.workers), queue)
+                begun = self._wait_until(lambda: all(worker.has_begun for worker in self._view.workers), queue)
+                if not begun:
+                    msg = f"the workers haven't begun within {_PATIENCE_S:g} s"
+                    raise CommandError(msg)
                 self._event(f"{self._messages} files to spool; the receiver is up, two workers have started")
                 self._play(queue, items)
                 self._finish(queue)
@@ -118,7 +122,7 @@ class Scenario:
         self._event(f"all {len(items)} files are spooled")
         while at < float("inf"):
             self._pause(queue, began + at)
-            self._wait_until(lambda: not self._outages.are_going_on, queue, patience_s=_PATIENCE_S)
+            self._wait_until(lambda: not self._outages.are_going_on, queue)
             happens()
             at, happens = next(events)
 
@@ -183,8 +187,7 @@ class Scenario:
         self._event(f"kill -9 {victim.pid}: {victim.name} dies with {count} {noun} in its hands")
 
     def _leased_by(self, queue: Queue, worker: WorkerProcess) -> set[str]:
-        owner_part = f".{worker.pid}."
-        return {record.id for record in queue.iter(State.ACTIVE) if owner_part in record.lease_owner}
+        return {record.id for record in queue.iter(State.ACTIVE) if worker.is_owner_in(record.lease_owner)}
 
     def _finish(self, queue: Queue) -> None:
         pending = set(self._accepted)
@@ -196,7 +199,7 @@ class Scenario:
                 pending.difference_update(ended)
             return not pending
 
-        if self._wait_until(is_done, queue, patience_s=_PATIENCE_S):
+        if self._wait_until(is_done, queue):
             self._event("every message is delivered, or has bounced")
         else:
             self._event(f"gave up waiting after {_PATIENCE_S:g} s")
@@ -237,7 +240,7 @@ class Scenario:
                 self._look(queue)
             threading.Event().wait(min(left, _LOOK_S))
 
-    def _wait_until(self, condition: Callable[[], bool], queue: Queue, *, patience_s: float = 10) -> bool:
+    def _wait_until(self, condition: Callable[[], bool], queue: Queue, *, patience_s: float = _PATIENCE_S) -> bool:
         until = time.monotonic() + patience_s
         while not condition():
             if time.monotonic() >= until:

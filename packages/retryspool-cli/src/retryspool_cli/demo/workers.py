@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from retryspool_cli.exits import CommandError
+
 __all__ = ["WorkerProcess"]
 
 _NAMES_OF_SPOOLS = {"RETRYSPOOL_SPOOL", "RETRYSPOOL_META", "RETRYSPOOL_DATA"}
@@ -26,9 +28,10 @@ class WorkerProcess:
     def __init__(self, name: str, arguments: Sequence[str], log: Path) -> None:
         self.name = name
         self.was_killed = False
+        self._log = log
         with log.open("wb") as output:
             self._process = subprocess.Popen(  # noqa: S603 -- this very command
-                [sys.executable, "-m", "retryspool_cli", *arguments],
+                [sys.executable, "-m", "retryspool_cli", "-v", *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -43,9 +46,20 @@ class WorkerProcess:
         return self._process.pid
 
     @property
-    def is_running(self) -> bool:
-        """Whether it runs."""
-        return self._process.poll() is None
+    def has_begun(self) -> bool:
+        """Whether it takes messages: it says so in its log, by the name of its leases' owner.
+
+        :raises CommandError: it has ended instead
+        """
+        said = self._log.read_text(encoding="utf-8", errors="replace")
+        if self._process.poll() is not None:
+            msg = f"{self.name} ended before it began: {said.strip() or 'it said nothing'}"
+            raise CommandError(msg)
+        return self.is_owner_in(said)
+
+    def is_owner_in(self, text: str) -> bool:
+        """Whether the owner of its leases is named in a text."""
+        return f".{self.pid}." in text
 
     def kill(self) -> None:
         """Kill it as `kill -9` does: it gets no chance to tidy up."""
