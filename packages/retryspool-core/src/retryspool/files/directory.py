@@ -171,9 +171,21 @@ def network_file_system(path: str | Path) -> str | None:
 
 
 def remove_folders(base: str, names: Iterable[str]) -> None:
-    """Remove folders with all that is in them, and the one around them if it's empty then. None need be there."""
+    """Remove folders and the files in them, and the one around them if it's empty then. None need be there.
+
+    A folder within one of them is another store's, whose namespace has that name; only a hidden folder goes with all.
+    """
     for name in names:
+        folder = f"{base}/{name}"
         with contextlib.suppress(FileNotFoundError):
-            shutil.rmtree(f"{base}/{name}")
+            if name.startswith("."):
+                shutil.rmtree(folder)
+                continue
+            with os.scandir(folder) as entries:
+                for entry in entries:
+                    if not entry.is_dir(follow_symlinks=False):
+                        os.unlink(entry.path)
+        with contextlib.suppress(OSError):
+            os.rmdir(folder)
     with contextlib.suppress(OSError):
         os.rmdir(base)
