@@ -1,6 +1,7 @@
 """The tests of data backends, a file for each part of the contract."""
 
 from retryspool.conformance.data.batches import DataBatchTests
+from retryspool.conformance.data.histories import HistoryTests
 from retryspool.conformance.data.ids import DataIdTests
 from retryspool.conformance.data.iterating import DeletingAndIteratingTests
 from retryspool.conformance.data.lifetime import LifetimeTests
@@ -11,11 +12,15 @@ from retryspool.conformance.data.storing import StoringTests
 from retryspool.conformance.data.streaming import StreamingTests
 from retryspool.conformance.data.sweeping import SweepingTests
 from retryspool.conformance.data.writers import WriterTests
+from retryspool.conformance.factories import FactoryTests
+from retryspool.conformance.urls import UrlTests
+from retryspool.data import DataBackend, DataFactory
 
 __all__ = ["DataBackendSuite"]
 
 
 class DataBackendSuite(
+    HistoryTests,
     DataIdTests,
     StoringTests,
     WriterTests,
@@ -27,6 +32,8 @@ class DataBackendSuite(
     SweepingTests,
     LifetimeTests,
     PowerCutTests,
+    FactoryTests[DataFactory, DataBackend],
+    UrlTests[DataFactory, DataBackend],
 ):
     """Everything that a data backend promises.
 

@@ -1,14 +1,49 @@
 """The tests of metadata backends, a file for each part of the contract."""
 
+from retryspool.conformance.factories import FactoryTests
+from retryspool.conformance.meta.batches import BatchTests
+from retryspool.conformance.meta.checking import CheckTests
+from retryspool.conformance.meta.claims import ClaimTests
+from retryspool.conformance.meta.clocks import ClockTests
+from retryspool.conformance.meta.counters import CounterTests
+from retryspool.conformance.meta.damage import DamageTests
+from retryspool.conformance.meta.deadlines import DeadlineTests
+from retryspool.conformance.meta.histories import HistoryTests
+from retryspool.conformance.meta.iterating import IterationTests
+from retryspool.conformance.meta.leases import LeaseTests
+from retryspool.conformance.meta.lifetime import LifetimeTests
+from retryspool.conformance.meta.listings import ListingTests
 from retryspool.conformance.meta.moves import MoveTests
 from retryspool.conformance.meta.power import PowerCutTests
+from retryspool.conformance.meta.records import RecordTests
+from retryspool.conformance.meta.updates import UpdateTests
+from retryspool.conformance.meta.waiting import WaitingTests
+from retryspool.conformance.urls import UrlTests
+from retryspool.meta import MetaBackend, MetaFactory
 
 __all__ = ["MetaBackendSuite"]
 
 
 class MetaBackendSuite(
+    HistoryTests,
+    RecordTests,
+    UpdateTests,
     MoveTests,
+    ClaimTests,
+    LeaseTests,
+    ClockTests,
+    BatchTests,
+    ListingTests,
+    IterationTests,
+    CounterTests,
+    DamageTests,
+    WaitingTests,
+    LifetimeTests,
+    DeadlineTests,
+    CheckTests,
     PowerCutTests,
+    FactoryTests[MetaFactory, MetaBackend],
+    UrlTests[MetaFactory, MetaBackend],
 ):
     """Everything that a metadata backend promises.
 
