@@ -6,11 +6,16 @@ from retryspool.memory import MemoryDataFactory, MemoryMetaFactory
 from retryspool.meta import MetaFactory
 
 
-class TestMemoryMeta(MetaBackendSuite):
+class _Url:
+    def url(self) -> str:
+        return "memory:conformance"
+
+
+class TestMemoryMeta(_Url, MetaBackendSuite):
     def factory(self, namespace: str) -> MetaFactory:
         return MemoryMetaFactory("conformance").in_namespace(namespace)
 
 
-class TestMemoryData(DataBackendSuite):
+class TestMemoryData(_Url, DataBackendSuite):
     def factory(self, namespace: str) -> DataFactory:
         return MemoryDataFactory("conformance").in_namespace(namespace)
