@@ -33,7 +33,7 @@ message_ids = st.one_of(
 )
 """Every id that there may be."""
 
-texts = st.text(st.characters(exclude_characters="\0", exclude_categories=("Cs",)), max_size=40)
+texts = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=40)
 """What a text of a record may be: anything but NUL and surrogates."""
 
 counts = st.one_of(st.integers(0, 20), st.integers(0, 2**63 - 1), st.sampled_from([2**31, 2**53 + 1, 2**63 - 1]))
