@@ -58,12 +58,13 @@ class Claimer:
         """
         request = _Request(sources, limit, lease, owner, excluded)
         index = self._keeper.index_to_claim_from()
+        now = utc_now()  # once: what has just been claimed is due later than that, however short the lease
         claimed: list[MessageMetadata] = []
         busy: list[str] = []
         untried: list[str] = []
         try:
             while len(claimed) < limit:
-                untried = index.take_due(sources, limit - len(claimed), utc_now(), excluded)
+                untried = index.take_due(sources, limit - len(claimed), now, excluded)
                 if not untried:
                     if claimed or not busy:
                         break
