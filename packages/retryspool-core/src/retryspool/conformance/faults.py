@@ -75,9 +75,10 @@ class Fault:
         return replace(self, spared=spared, times=None)
 
     @property
-    def hangs(self) -> bool:
-        """Whether it lets clients wait for an answer that doesn't come."""
-        return Treatment.SWALLOW in {self.request, self.reply}
+    def summary(self) -> str:
+        """What it does, in a few words."""
+        how_often = "" if self.times is None else ", once" if self.times == 1 else f", {self.times} times"
+        return f"{self.name}{f' after {self.spared}' if self.spared else ''}{how_often}"
 
     def __str__(self) -> str:
         return self.name

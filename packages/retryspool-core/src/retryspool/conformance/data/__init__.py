@@ -5,8 +5,10 @@ from retryspool.conformance.data.histories import HistoryTests
 from retryspool.conformance.data.ids import DataIdTests
 from retryspool.conformance.data.iterating import DeletingAndIteratingTests
 from retryspool.conformance.data.lifetime import LifetimeTests
+from retryspool.conformance.data.network import NetworkTests
 from retryspool.conformance.data.power import PowerCutTests
 from retryspool.conformance.data.readers import ReaderTests
+from retryspool.conformance.data.restarts import RestartTests
 from retryspool.conformance.data.sharing import SharingTests
 from retryspool.conformance.data.storing import StoringTests
 from retryspool.conformance.data.streaming import StreamingTests
@@ -32,6 +34,8 @@ class DataBackendSuite(
     SweepingTests,
     LifetimeTests,
     PowerCutTests,
+    NetworkTests,
+    RestartTests,
     FactoryTests[DataFactory, DataBackend],
     UrlTests[DataFactory, DataBackend],
 ):

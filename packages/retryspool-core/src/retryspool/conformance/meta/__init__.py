@@ -14,8 +14,10 @@ from retryspool.conformance.meta.leases import LeaseTests
 from retryspool.conformance.meta.lifetime import LifetimeTests
 from retryspool.conformance.meta.listings import ListingTests
 from retryspool.conformance.meta.moves import MoveTests
+from retryspool.conformance.meta.network import NetworkTests
 from retryspool.conformance.meta.power import PowerCutTests
 from retryspool.conformance.meta.records import RecordTests
+from retryspool.conformance.meta.restarts import RestartTests
 from retryspool.conformance.meta.updates import UpdateTests
 from retryspool.conformance.meta.waiting import WaitingTests
 from retryspool.conformance.urls import UrlTests
@@ -42,6 +44,8 @@ class MetaBackendSuite(
     DeadlineTests,
     CheckTests,
     PowerCutTests,
+    NetworkTests,
+    RestartTests,
     FactoryTests[MetaFactory, MetaBackend],
     UrlTests[MetaFactory, MetaBackend],
 ):

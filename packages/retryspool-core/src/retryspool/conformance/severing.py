@@ -1,0 +1,268 @@
+"""Stores that are reached through proxies, and what the tests of both kinds of backend do with them."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import Generic, TypeVar
+
+import pytest
+
+from retryspool.conformance.faults import DELAY, PASS, Fault
+from retryspool.conformance.proxy import Proxy
+from retryspool.conformance.racing import race
+from retryspool.conformance.stores import Backend, Factory, Stores
+from retryspool.conformance.suite import Address, Suite, needs
+from retryspool.deadline import deadline
+from retryspool.errors import BackendUnavailableError, DeadlineExceededError, StorageError
+
+__all__ = [
+    "DEADLINE_S",
+    "GRACE_S",
+    "HEALED_S",
+    "Attempt",
+    "Link",
+    "Network",
+    "Sever",
+    "Severing",
+    "attempt_all",
+    "is_given_up",
+    "is_without_effect",
+    "most_at_once",
+    "plans",
+    "result_of",
+    "soon",
+    "under_load",
+]
+
+DEADLINE_S = 0.3
+"""What the suite's calls get where they are to hang."""
+GRACE_S = 1.0
+"""So much longer than its deadline a call may take."""
+HEALED_S = 5.0
+"""So long after the network is sound again a backend may still fail."""
+_TRY_S = 1.0
+_LOAD_S = 0.2
+_ONCE_S = 2.0
+_ALWAYS_S = 0.4
+_PAUSE_S = 0.02
+_PATIENCE_S = 20
+
+Result = TypeVar("Result")
+
+
+class Network:
+    """The proxies before a store's servers, one before each; all fail alike."""
+
+    def __init__(self) -> None:
+        self._proxies: dict[Address, Proxy] = {}
+
+    def through(self, host: str, port: int) -> Address:
+        """Put a proxy before an address; return where that is."""
+        if (host, port) not in self._proxies:
+            self._proxies[host, port] = Proxy(host, port)
+        return self._proxies[host, port].address
+
+    def inflict(self, fault: Fault) -> None:
+        """Let a fault be in force, and no other."""
+        for proxy in self._proxies.values():
+            proxy.inflict(fault)
+
+    def heal(self) -> None:
+        """Let everything pass."""
+        self.inflict(PASS)
+
+    @contextmanager
+    def failing(self, fault: Fault) -> Generator[None]:
+        """Let a fault be in force within the block."""
+        self.inflict(fault)
+        try:
+            yield
+        finally:
+            self.heal()
+
+    def cut(self) -> None:
+        """End all connections."""
+        for proxy in self._proxies.values():
+            proxy.cut()
+
+    @property
+    def hits(self) -> int:
+        """How often the fault in force has struck."""
+        return sum(proxy.hits for proxy in self._proxies.values())
+
+    def most_busy(self) -> int:
+        """Return how many connections waited for a reply at once, at the most, since this was called last."""
+        return sum(proxy.most_busy() for proxy in self._proxies.values())
+
+    def close(self) -> None:
+        """End all."""
+        for proxy in self._proxies.values():
+            proxy.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Link(Generic[Factory, Backend]):
+    """A store that is reached through a network which can fail."""
+
+    factory: Factory
+    """Its factory, which goes through the network too."""
+    network: Network
+    backend: Backend
+    """The store, open."""
+
+
+Sever = Callable[[Factory], Link[Factory, Backend]]
+"""Opens the store of a factory through a network of its own."""
+
+
+class Severing(Suite[Factory, Backend]):
+    """The base of the suites' tests of networks."""
+
+    @pytest.fixture
+    def sever(self, stores: Stores[Factory, Backend]) -> Iterator[Sever[Factory, Backend]]:
+        """Open a store through a network of its own."""
+        needs(self, "sever_network")
+        links: list[Link[Factory, Backend]] = []
+
+        def new(factory: Factory) -> Link[Factory, Backend]:
+            network = Network()
+            try:
+                severed = self.sever_network(stores.namespace_of(factory), network.through)
+                link = Link(severed, network, stores.open(severed))
+            except BaseException:
+                network.close()
+                raise
+            links.append(link)
+            return link
+
+        yield new
+        for link in links:
+            link.network.heal()
+            with suppress(Exception):  # what it may raise, and that it returns, is tested
+                link.backend.close()
+            link.network.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """What one call under a deadline came to."""
+
+    seconds: float
+    result: object
+    """What it returned, or the `StorageError` that it raised."""
+
+
+def attempt_all(
+    calls: Mapping[str, Callable[[], object]], heal: Callable[[], None], *, limit_s: float = DEADLINE_S
+) -> dict[str, Attempt]:
+    """Make calls, all at once and each under a deadline; return what came of each by its name.
+
+    :param heal: is called if one hangs, so that it ends
+    :raises AssertionError: one takes longer than its deadline and a second more, or raises what is none of our errors
+    """
+    attempts: dict[str, Attempt] = {}
+    escaped: dict[str, BaseException] = {}
+
+    def make(name: str, call: Callable[[], object]) -> None:
+        begun = time.monotonic()
+        try:
+            result = result_of(call, limit_s=limit_s)
+        except BaseException as error:  # noqa: BLE001 -- whatever it is, it's the test's failure
+            escaped[name] = error
+            return
+        attempts[name] = Attempt(time.monotonic() - begun, result)
+
+    threads = {name: threading.Thread(target=make, args=(name, call), daemon=True) for name, call in calls.items()}
+    for thread in threads.values():
+        thread.start()
+    until = time.monotonic() + limit_s + GRACE_S
+    for thread in threads.values():
+        thread.join(max(0, until - time.monotonic()))
+    late = [name for name, thread in threads.items() if thread.is_alive()]
+    if late:
+        heal()
+    for thread in threads.values():
+        thread.join(_PATIENCE_S)
+    late += [name for name, attempt in attempts.items() if attempt.seconds > limit_s + GRACE_S and name not in late]
+    assert {} == escaped, "only errors of RetrySpool's tree may escape"
+    assert [] == late, f"with {limit_s} s allowed, these were not given up after {limit_s + GRACE_S} s"
+    return attempts
+
+
+def result_of(call: Callable[[], Result], *, limit_s: float) -> Result | StorageError:
+    """Return what a call under a deadline returns, or the `StorageError` that it raises."""
+    try:
+        with deadline(limit_s):
+            return call()
+    except StorageError as error:
+        return error
+
+
+def under_load(callers: int, call: Callable[[int, int], object], *, calls: int, seconds: float) -> list[object]:
+    """Let threads make calls, `call(caller, number)`, so many in all or for so long; return what came of each."""
+    until = time.monotonic() + seconds
+
+    def run(caller: int) -> list[object]:
+        results: list[object] = []
+        for number in range(calls // callers + 1):
+            results.append(result_of(partial(call, caller, number), limit_s=_LOAD_S))
+            if time.monotonic() >= until:
+                break
+        return results
+
+    return [result for results in race(callers, run) if isinstance(results, list) for result in results]
+
+
+def is_given_up(error: object) -> bool:
+    """Tell whether this is one of the two errors that a network's failure may become."""
+    return isinstance(error, (BackendUnavailableError, DeadlineExceededError))
+
+
+def is_without_effect(error: object) -> bool:
+    """Tell whether this error says that nothing was done, or at least doesn't say that something may have been."""
+    return isinstance(error, DeadlineExceededError) or (
+        isinstance(error, BackendUnavailableError) and error.outcome == "none"
+    )
+
+
+def soon(work: Callable[[], Result], *, within_s: float = HEALED_S) -> Result:
+    """Try until it works.
+
+    :raises StorageError: it doesn't in time
+    :raises AssertionError: it doesn't in time
+    """
+    until = time.monotonic() + within_s
+    while True:
+        try:
+            with deadline(_TRY_S):
+                return work()
+        except (StorageError, AssertionError):
+            if time.monotonic() >= until:
+                raise
+        threading.Event().wait(_PAUSE_S)
+
+
+def most_at_once(network: Network, callers: int, call: Callable[[int], object]) -> int:
+    """Return how many of so many threads are served at once, each over a connection of its own."""
+    with network.failing(DELAY):
+        network.most_busy()
+        results = race(callers, call)
+        most = network.most_busy()
+    for result in results:
+        if isinstance(result, StorageError):
+            raise result
+    return most
+
+
+def plans(fault: Fault, rounds: int, *, points: int = 3) -> Iterator[tuple[Fault, float]]:
+    """Yield the fault as it strikes each of the first requests or replies, once and from then on; with a deadline."""
+    for _ in range(rounds):
+        for spared in range(points):
+            yield fault.once_after(spared), _ONCE_S
+        for spared in range(points - 1):
+            yield fault.from_then_on(spared), _ALWAYS_S
