@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
 from typing import Any, Self, TypeVar
 
 import psycopg
 from psycopg.abc import PQGen
-from psycopg.rows import TupleRow
+from psycopg.rows import TupleRow, tuple_row
 from psycopg_pool import ConnectionPool
 
 __all__ = ["BoundedConnection", "NoAnswerError", "OnFailure"]
@@ -24,6 +24,8 @@ R = TypeVar("R")
 OnFailure = Callable[[float, psycopg.Error], None]
 """Is told of a connection that couldn't be made: when that was begun, by the monotonic clock, and the error."""
 
+_KEPT = 16 * 1024
+"""How long what a cursor goes on holding may be."""
 _CANCEL_S = 0.3
 """How long cancelling a statement may take, and then its answer: with both, a deadline is kept within a second."""
 
@@ -41,6 +43,9 @@ class BoundedConnection(psycopg.Connection[TupleRow]):
     """Whether it was too late, so that the statement was cancelled."""
     lender: ConnectionPool[Self] | None = None
     """The pool that it was taken from, while it's in use."""
+    _cursor: psycopg.Cursor[TupleRow] | None = None
+    used: float = -math.inf
+    """When it was last taken, by the monotonic clock."""
     was_autocommit: bool = True
     """What its owner had set before we took it from a pool of theirs."""
 
@@ -59,6 +64,17 @@ class BoundedConnection(psycopg.Connection[TupleRow]):
             if on_failure is not None:
                 on_failure(began, error)
             raise
+
+    def run(self, statement: bytes, parameters: Sequence[object]) -> list[TupleRow]:
+        """Run a statement and return the rows that it answers with."""
+        # Kept, as making one takes long; with our kind of rows, whatever the pool's owner has set.
+        cursor, self._cursor = self._cursor or self.cursor(binary=True, row_factory=tuple_row), None
+        cursor.execute(statement, parameters)
+        result = cursor.pgresult  # not the cursor's `description`, which makes an object of each column
+        rows = cursor.fetchall() if result is not None and result.nfields else []
+        if len(rows) <= 1 and not _are_large(parameters) and not (rows and _are_large(rows[0])):
+            self._cursor = cursor  # one that keeps no payload in memory
+        return rows
 
     def wait(self, gen: PQGen[R], *args: Any, **kwargs: Any) -> R:
         """Wait for the server, but not longer than until `expires`.
@@ -88,3 +104,10 @@ class BoundedConnection(psycopg.Connection[TupleRow]):
         with suppress(psycopg.Error):
             self.cancel_safe(timeout=_CANCEL_S)
         self.expires = time.monotonic() + _CANCEL_S
+
+
+def _are_large(values: Sequence[object]) -> bool:
+    return any(
+        isinstance(value, (memoryview, list)) or (isinstance(value, (bytes, bytearray)) and len(value) > _KEPT)
+        for value in values
+    )

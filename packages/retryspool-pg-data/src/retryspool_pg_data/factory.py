@@ -70,12 +70,8 @@ class PgDataFactory(DataFactory):
             seconds: float = getattr(self, name)
             if not 0 < seconds < math.inf:
                 raise InvalidOptionError(f"{name} is {seconds!r}; it must be a number of seconds above 0")
-        made: type[object] = BoundedConnection if self.pool is None else self.pool.connection_class
-        if not issubclass(made, BoundedConnection):
-            raise InvalidOptionError(
-                f"pool makes connections of {made.__name__}, which may wait for ever: give it "
-                "connection_class=retryspool_pg_data.BoundedConnection"
-            )
+        if self.pool is not None:
+            _check_connections(self.pool.connection_class)
         try:
             conninfo_to_dict(self.conninfo)
         except psycopg.Error:  # its text may hold a part of a password
@@ -175,6 +171,14 @@ def _switch(text: str) -> bool:
     if text not in ("on", "off"):
         raise ValueError("it must be on or off")
     return text == "on"
+
+
+def _check_connections(made: type[object]) -> None:
+    if not issubclass(made, BoundedConnection):
+        raise InvalidOptionError(
+            f"pool makes connections of {made.__name__}, which may wait for ever: give it "
+            "connection_class=retryspool_pg_data.BoundedConnection"
+        )
 
 
 def _check_range(name: str, number: int, least: int, most: int) -> None:

@@ -7,12 +7,13 @@ import os
 import select
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import psycopg
 from psycopg.pq import TransactionStatus
+from psycopg.rows import TupleRow
 from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout
 
 from retryspool.deadline import remaining
@@ -27,6 +28,8 @@ Pool = ConnectionPool[BoundedConnection]
 
 _SLICE_S = 0.25
 """How long to wait for a connection before looking whether there can be one."""
+_FRESH_S = 0.5
+"""How long ago a connection must have been used for a look whether it's still there."""
 _CLOSE_S = 1.0
 """How long to wait for the pool's threads, which may be connecting to a server that hangs."""
 
@@ -82,7 +85,7 @@ class Connections:
             _inherited.append(pool)
         self._pool: Pool | None = None
         self._lock = threading.Lock()
-        self._taken = 0
+        self._taken: set[BoundedConnection] = set()
         self._is_grown = False
         self._failure: tuple[float, psycopg.Error] | None = None
 
@@ -102,6 +105,16 @@ class Connections:
         finally:
             self.give_back(connection)
 
+    def run(self, doing: str, statement: bytes, parameters: Sequence[object], *, effect: bool) -> list[TupleRow]:
+        """Run a statement and return the rows that it answers with; raises as `use` does."""
+        connection = self.take(doing)
+        try:
+            return connection.run(statement, parameters)
+        except (psycopg.Error, NoAnswerError) as error:
+            raise storage_error(doing, error, effect=effect, cancelled=connection.cancelled) from error
+        finally:
+            self.give_back(connection)
+
     def take(self, doing: str) -> BoundedConnection:
         """Return a connection, to be given back to `give_back`. It waits for the server no longer than the caller may.
 
@@ -109,18 +122,20 @@ class Connections:
         :raises DeadlineExceededError: likewise, by the caller's deadline
         """
         left = remaining()
-        until = time.monotonic() + (self.timeout if left is None else min(left, self.timeout))
-        pool = self._open()
+        now = time.monotonic()
+        until = now + (self.timeout if left is None else min(left, self.timeout))
+        pool = self._pool or self._open()
         while True:
             connection = self._wait_for_one(pool, until, doing)
-            if _is_alive(connection):
+            if now - connection.used < _FRESH_S or _is_alive(connection):
                 break
             self._return(pool, connection)
+        connection.used = now
         connection.expires = until
         connection.cancelled = False
         connection.lender = pool
-        connection.was_autocommit = connection.autocommit
-        if not connection.was_autocommit:
+        if not connection.autocommit:
+            connection.was_autocommit = False
             connection.autocommit = True
         return connection
 
@@ -133,6 +148,7 @@ class Connections:
         if connection.pgconn.transaction_status != TransactionStatus.IDLE:
             connection.pgconn.finish()
         elif not connection.was_autocommit:
+            connection.was_autocommit = True
             connection.autocommit = False
         self._return(pool, connection)
 
@@ -175,17 +191,19 @@ class Connections:
                     text = f"{doing} failed: there was no free connection to PostgreSQL among {pool.max_size}"
                     raise timed_out(text, "none") from (failed[1] if failed else error)
             else:
-                with self._lock:
-                    self._taken += 1
-                    is_second = self._taken > 1 and not self._is_grown
-                    self._is_grown |= is_second
-                if is_second and isinstance(self._source, OwnPool):
-                    pool.resize(self._source.min_size, self._source.max_size)
+                self._taken.add(connection)
+                if len(self._taken) > 1 and not self._is_grown:
+                    self._grow(pool)
                 return connection
 
-    def _return(self, pool: Pool, connection: BoundedConnection) -> None:
+    def _grow(self, pool: Pool) -> None:
         with self._lock:
-            self._taken -= 1
+            grown, self._is_grown = self._is_grown, True
+        if not grown and isinstance(self._source, OwnPool):
+            pool.resize(self._source.min_size, self._source.max_size)
+
+    def _return(self, pool: Pool, connection: BoundedConnection) -> None:
+        self._taken.discard(connection)
         pool.putconn(connection)
 
     def _note_failure(self, began: float, error: psycopg.Error) -> None:

@@ -8,6 +8,7 @@ starve others of the pool, nor keep the server from vacuuming, nor break when th
 from __future__ import annotations
 
 import io
+import math
 import os
 from typing import TYPE_CHECKING, BinaryIO
 from uuid import UUID, uuid4
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
 __all__ = ["is_in_row", "open_payload"]
+
+_PEEKED = 8 * 1024
 
 
 def is_in_row(data: bytes, size: int, generation: UUID | None) -> bool:
@@ -56,8 +59,11 @@ def open_payload(store: Store, message_id: str) -> BinaryIO:
             return io.BufferedReader(_ChunkReader(store, hold, message_id, size))
 
 
-class _ChunkReader(io.RawIOBase, BinaryIO):
-    """Reads one generation, with one chunk in memory. A read that failed may be tried again."""
+class _ChunkReader(io.BufferedIOBase, BinaryIO):
+    """Reads one generation, with one chunk in memory, which it hands out as it is where it can: copies take their time.
+
+    A read that failed may be tried again. It isn't to be shared between threads, unlike the backend.
+    """
 
     def __init__(self, store: Store, hold: Hold, message_id: str, size: int) -> None:
         super().__init__()
@@ -68,21 +74,59 @@ class _ChunkReader(io.RawIOBase, BinaryIO):
         self._pid = os.getpid()
         self._next = 0
         self._fetched = 0
-        self._chunk = memoryview(b"")
+        self._chunk = b""
+        self._position = 0
 
     def readable(self) -> bool:
         return True
 
+    def read(self, size: int | None = -1, /) -> bytes:
+        left = math.inf if size is None or size < 0 else size
+        parts: list[bytes] = []
+        try:
+            while left > 0 and (part := self._take(left)):
+                parts.append(part)
+                left -= len(part)
+        except BaseException:
+            self._chunk, self._position = b"".join(parts), 0  # so that nothing is missing when it's tried again
+            raise
+        return b"".join(parts)
+
+    def read1(self, size: int = -1, /) -> bytes:
+        return self._take(math.inf if size < 0 else size)
+
     def readinto(self, buffer: WriteableBuffer, /) -> int:
+        target = memoryview(buffer).cast("B")
+        data = self.read(len(target))
+        target[: len(data)] = data
+        return len(data)
+
+    def readinto1(self, buffer: WriteableBuffer, /) -> int:
+        target = memoryview(buffer).cast("B")
+        data = self.read1(len(target))
+        target[: len(data)] = data
+        return len(data)
+
+    def peek(self, size: int = 0, /) -> bytes:
+        """Return some of what comes next, without taking it: what `readline` looks for the end of a line in."""
+        self._fill()
+        return self._chunk[self._position : self._position + max(size, _PEEKED)]
+
+    def _take(self, size: float) -> bytes:
+        """Take up to so much, of one chunk; nothing at the end."""
+        self._fill()
+        start = self._position
+        end = min(start + size, len(self._chunk))
+        self._position = int(end)
+        return self._chunk[start : int(end)]  # of the whole chunk, that is no copy
+
+    def _fill(self) -> None:
         if self.closed:
             raise ValueError("read of a closed file")
-        if not self._chunk:
-            self._chunk = memoryview(self._fetch())
-        target = memoryview(buffer).cast("B")
-        count = min(len(target), len(self._chunk))
-        target[:count] = self._chunk[:count]
-        self._chunk = self._chunk[count:]
-        return count
+        if self._position == len(self._chunk):
+            # The old one stays until the new one is there: with all freed in between, the allocator would give memory
+            # back to the system, only to ask for it again, which takes as long as the reading.
+            self._chunk, self._position = self._fetch(), 0
 
     def _fetch(self) -> bytes:
         """Return the next chunk; nothing at the end, if that is where it should be."""
@@ -112,6 +156,6 @@ class _ChunkReader(io.RawIOBase, BinaryIO):
         """Let go of what is read. It's never an error, nor does it wait: the keeper tells the server."""
         if not self.closed:
             super().close()
-            self._chunk = memoryview(b"")
+            self._chunk = b""
             if os.getpid() == self._pid:
                 self._store.keeper.leave(self._hold)

@@ -12,7 +12,6 @@ from psycopg.rows import TupleRow
 
 from retryspool.deadline import check_deadline
 from retryspool.errors import BackendClosedError, StorageError
-from retryspool_pg_data.connection import BoundedConnection
 from retryspool_pg_data.failures import RETRIED
 from retryspool_pg_data.keeper import Keeper
 from retryspool_pg_data.pool import Connections
@@ -69,18 +68,13 @@ class Store:
         :raises BackendError: it failed; see `failures`
         :raises DeadlineExceededError: the caller's time is over
         """
-
-        def execute(connection: BoundedConnection) -> list[TupleRow]:
-            cursor = connection.execute(statement, parameters, binary=True)
-            return cursor.fetchall() if cursor.description is not None else []
-
         for _ in range(_TRIES - 1):
             try:
-                return self.connections.use(doing, execute, effect=effect)
+                return self.connections.run(doing, statement, parameters, effect=effect)
             except StorageError as error:
                 if not isinstance(error.__cause__, RETRIED):
                     raise
-        return self.connections.use(doing, execute, effect=effect)
+        return self.connections.run(doing, statement, parameters, effect=effect)
 
     # -- generations ---------------------------------------------------------------------------------------------------
 
