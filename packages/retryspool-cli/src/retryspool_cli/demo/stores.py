@@ -18,14 +18,12 @@ from retryspool.namespaces import split_namespace
 from retryspool.plugins import data_factory_at, get_data_factory, get_meta_factory, meta_factory_at
 from retryspool_cli.exits import WrongUsageError
 from retryspool_cli.output import note
-from retryspool_cli.servers import PostgresServer, RedisServer, S3Server, Server
+from retryspool_cli.servers import SERVERS, Server
 from retryspool_cli.settings import CONFIG_FILE
 
 __all__ = ["Stores", "open_stores"]
 
 _FILES = "fs"
-_SERVERS: dict[str, type[Server]] = {"pg": PostgresServer, "redis": RedisServer, "s3": S3Server}
-"""The throw-away server of a backend, by the backend's name."""
 
 Kind = Literal["meta", "data"]
 
@@ -105,10 +103,10 @@ class _Maker:
     def _serve(self, kind: Kind, name: str) -> str:
         """Return the URL of the throw-away server for a backend that is installed."""
         _ = get_meta_factory(name) if kind == "meta" else get_data_factory(name)  # its error says what to install
-        if name in _SERVERS:
+        if name in SERVERS:
             if name not in self._started:
-                note(f"starting {_SERVERS[name].title}")
-                self._started[name] = self._stack.enter_context(_SERVERS[name]())
+                note(f"starting {SERVERS[name].title}")
+                self._started[name] = self._stack.enter_context(SERVERS[name]())
             return self._started[name].url
         if name == "memory":
             return "memory:demo"

@@ -17,6 +17,7 @@ from retryspool_cli.servers.s3 import S3Server
 from retryspool_cli.servers.server import Server
 
 __all__ = [
+    "SERVERS",
     "MissingWheelError",
     "MotoServer",
     "PostgresServer",
@@ -25,3 +26,6 @@ __all__ = [
     "Server",
     "ServerError",
 ]
+
+SERVERS: dict[str, type[Server]] = {"pg": PostgresServer, "redis": RedisServer, "s3": S3Server}
+"""The server of a backend, by the backend's name."""

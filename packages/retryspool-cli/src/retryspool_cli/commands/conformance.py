@@ -1,0 +1,141 @@
+"""`conformance`: whether a backend keeps the contract."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal
+from urllib.parse import quote
+
+import click
+
+from retryspool_cli.exits import FAILED, INTERRUPTED, OK, USAGE, CommandError, WrongUsageError
+from retryspool_cli.output import note
+
+__all__ = ["conformance_command"]
+
+_LEVELS = "core,concurrent,durable,network"
+_EXIT_CODES = {0: OK, 2: INTERRUPTED, 4: USAGE}
+"""Of pytest's; all others, a test that failed among them, are a failure."""
+
+Kind = Literal["meta", "data"]
+
+
+@click.command("conformance")
+@click.argument("backend", metavar="URL|NAME")
+@click.option("--kind", type=click.Choice(["meta", "data"]), help="Needed where a name is that of both.")
+@click.option(
+    "--profile",
+    type=click.Choice(["quick", "ci", "nightly"]),
+    default="quick",
+    show_default=True,
+    help="How much: under a minute, minutes, hours.",
+)
+@click.option("--level", metavar="LEVELS", default=_LEVELS, show_default=True, help="Which levels.")
+@click.option("--clause", metavar="CLAUSES", help="Only the tests of these clauses, such as META-14,META-15.")
+@click.option(
+    "--report", metavar="FILE", multiple=True, help="Write the report: JSON, or Markdown by its ending .md. Repeatable."
+)
+@click.option("--seed", type=int, metavar="NUMBER", help="Of all that is random; a report tells it.")
+def conformance_command(
+    *,
+    backend: str,
+    kind: Kind | None,
+    profile: str,
+    level: str,
+    clause: str | None,
+    report: Sequence[str],
+    seed: int | None,
+) -> int:
+    """Prove a backend against the contract, clause by clause.
+
+    The backend is named by its URL: the suite works in namespaces of its own there, and removes them. A name alone,
+    such as redis, stands for a throw-away server from a wheel, or for a temporary folder.
+
+    Exits with 1 if a clause is broken. What runs is pytest, with the suite that comes with the core:
+    pip install 'retryspool-core[conformance]'.
+    """
+    from retryspool.plugins import data_factory_at, meta_factory_at
+
+    for package in ("pytest", "hypothesis"):
+        if find_spec(package) is None:
+            msg = f"the suite needs {package}, which isn't installed: pip install 'retryspool-core[conformance]'"
+            raise CommandError(msg)
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="retryspool-conformance-")))
+        found = kind or _kind(backend)
+        url = backend if ":" in backend else _url(backend, found, folder, stack)
+        _ = meta_factory_at(url) if found == "meta" else data_factory_at(url)  # its errors come before the suite's
+        options = {"profile": profile, "level": level, "clause": clause, "seed": seed, found: url}
+        given = [f"--retryspool-{name}={value}" for name, value in options.items() if value is not None]
+        return _run([*given, *(f"--retryspool-report={file}" for file in report)], folder)
+
+
+def _kind(backend: str) -> Kind:
+    """Return which kind of backend is meant.
+
+    :raises WrongUsageError: it may be either
+    :raises CommandError: it's neither
+    """
+    from retryspool import PluginError
+    from retryspool.plugins import data_factory_at, get_data_factory, get_meta_factory, meta_factory_at
+    from retryspool.urls import redact
+
+    finders: Mapping[Kind, Callable[[str], object]] = (
+        {"meta": meta_factory_at, "data": data_factory_at}
+        if ":" in backend
+        else {"meta": get_meta_factory, "data": get_data_factory}
+    )
+    found: list[Kind] = []
+    problems: list[str] = []
+    for kind, find in finders.items():
+        try:
+            find(backend)
+        except PluginError as problem:
+            problems.append(str(problem))
+        else:
+            found.append(kind)
+    if not found:
+        raise CommandError("; ".join(problems))
+    if len(found) > 1:
+        msg = f"{redact(backend)} may be a metadata or a data backend: add --kind meta or --kind data"
+        raise WrongUsageError(msg)
+    return found[0]
+
+
+def _url(name: str, kind: Kind, folder: Path, stack: ExitStack) -> str:
+    """Return the URL of a place for the suite, by the name of a backend that is installed."""
+    from retryspool.plugins import get_data_factory, get_meta_factory
+    from retryspool_cli.servers import SERVERS
+
+    _ = get_meta_factory(name) if kind == "meta" else get_data_factory(name)
+    if name == "fs":
+        return f"fs:{quote(str(folder))}/spool"
+    if name == "memory":
+        return "memory:conformance"
+    if name not in SERVERS:
+        msg = f"there's no throw-away server for {name}; give the URL of one that runs"
+        raise WrongUsageError(msg)
+    note(f"starting {SERVERS[name].title}")
+    return stack.enter_context(SERVERS[name]()).url
+
+
+def _run(options: Sequence[str], folder: Path) -> int:
+    """Run the suite in a process of its own, apart from the configuration and the tests of any project around."""
+    pytest = (sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:randomly")  # the suite has its seed
+    apart = ("-c", os.devnull, "--rootdir", str(folder), "--noconftest")
+    done = subprocess.run(  # noqa: S603 -- this very Python
+        [*pytest, *apart, "--pyargs", "retryspool.conformance", *options],
+        env={
+            **{name: value for name, value in os.environ.items() if name != "PYTEST_ADDOPTS"},
+            "HYPOTHESIS_STORAGE_DIRECTORY": str(folder / "hypothesis"),
+        },
+        check=False,
+    )
+    return _EXIT_CODES.get(done.returncode, FAILED)
