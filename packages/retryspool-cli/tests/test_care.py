@@ -2,7 +2,9 @@ import os
 from datetime import timedelta
 from pathlib import Path
 from threading import Event
+from urllib.parse import parse_qs, urlsplit
 
+import boto3
 import pytest
 
 from retryspool import Queue, State
@@ -44,6 +46,29 @@ def test_a_record_that_lost_its_payload_is_reported(cli: Cli, queue: Queue) -> N
         result.json["id"],
         result.json["state"],
     )
+
+
+def test_an_upload_that_was_never_finished_is_swept(cli: Cli, moto_url: str, tmp_path: Path) -> None:
+    server = {name: value for name, (value,) in parse_qs(urlsplit(moto_url).query).items()}
+    client = boto3.client(
+        "s3",
+        endpoint_url=server["endpoint"],
+        region_name=server["region"],
+        aws_access_key_id=server["access_key"],
+        aws_secret_access_key=server["secret_key"],
+    )
+    client.create_multipart_upload(Bucket=urlsplit(moto_url).hostname or "", Key="care/abandoned.data")
+    arguments = ("--meta", f"fs:{tmp_path}/meta", "--data", f"{moto_url}&namespace=care", "--grace", "0s")
+
+    reported = cli("reconcile", *arguments, "--dry-run", "--json")
+    swept = cli("reconcile", *arguments)
+    again = cli("reconcile", *arguments)
+
+    found = {"kind": "unfinished payload", "id": "abandoned", "size": 0, "state": None, "removed": False}
+    assert (3, [found]) == (reported.code, reported.json_lines)
+    assert 3 == swept.code
+    assert "unfinished payload abandoned 0 B - yes" == " ".join(swept.lines[1].split())
+    assert (0, []) == (again.code, again.lines)
 
 
 def test_a_record_that_cannot_be_read_is_found(cli: Cli, queue: Queue, spool: Path) -> None:

@@ -81,7 +81,8 @@ def _print_findings(findings: list[Finding]) -> None:
 def reconcile_command(ctx: click.Context, /, *, dry_run: bool, grace: timedelta, as_json: bool) -> int:
     """Sweep what a crash left between records and payloads.
 
-    Payloads without a record are removed; records without their payload are reported, and bounce when their turn comes.
+    Payloads without a record are removed, and what writers left that never came to an end, such as multipart uploads;
+    records without their payload are reported, and bounce when their turn comes.
     Exits with 3 if there is anything. With --json one line each: `{"kind", "id", "size", "state", "removed"}`.
     """
     with (
