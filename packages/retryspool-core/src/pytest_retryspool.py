@@ -41,6 +41,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="which levels, separated by commas; all of them by default",
     )
     group.addoption(
+        "--retryspool-clause", metavar="CLAUSES", help="only the tests of these clauses, such as META-14,META-15"
+    )
+    group.addoption(
         "--retryspool-report",
         metavar="FILE",
         action="append",

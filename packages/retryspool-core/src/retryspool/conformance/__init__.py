@@ -4,7 +4,7 @@ Without a line to write, for any backend that is installed:
 
 .. code-block:: sh
 
-    pytest --pyargs retryspool.conformance --retryspool-meta=redis://localhost/0 --retryspool-report=report.md
+    pytest --pyargs retryspool.conformance --retryspool-meta=URL --retryspool-report=report.md
 
 In a project's own tests, with hooks that unlock more:
 

@@ -98,6 +98,7 @@ _ALL = (
     Clause("META-51", "Findings change nothing"),
     Clause("META-52", "Old formats open"),
     Clause("META-57", "What was acknowledged survives a power cut"),
+    Clause("META-58", "A refused call costs nothing"),
     # -- networks ------------------------------------------------------------------------------------------------------
     Clause("META-53", "A store that hangs is given up in time"),
     Clause("META-54", "An unknown outcome is called unknown"),
@@ -139,6 +140,7 @@ _ALL = (
     Clause("DATA-32", "Findings change nothing"),
     Clause("DATA-33", "Old formats open"),
     Clause("DATA-38", "What was acknowledged survives a power cut"),
+    Clause("DATA-39", "A refused call costs nothing"),
     # -- networks ------------------------------------------------------------------------------------------------------
     Clause("DATA-34", "A store that hangs is given up in time"),
     Clause("DATA-35", "An unknown outcome is called unknown"),

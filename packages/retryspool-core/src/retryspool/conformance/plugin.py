@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from retryspool.conformance.contract import is_binding
+from retryspool.conformance.contract import CLAUSES, is_binding
 from retryspool.conformance.marks import DEVIATION_MARK, TEST_MARK, Level, TestMark
 from retryspool.conformance.report import Outcome, Report
 
@@ -29,15 +29,28 @@ def _levels(config: pytest.Config) -> set[Level]:
         raise pytest.UsageError(msg) from None
 
 
+def _clauses(config: pytest.Config) -> set[str]:
+    text: str | None = config.option.retryspool_clause
+    chosen = set(CLAUSES) if text is None else set(text.split(","))
+    if not chosen <= set(CLAUSES):
+        msg = f"--retryspool-clause is {text!r}; there's no clause {min(chosen - set(CLAUSES))!r}"
+        raise pytest.UsageError(msg)
+    return chosen
+
+
 def select(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out the tests of other levels, and those for a URL that wasn't given."""
-    levels = _levels(config)
+    """Leave out the tests of other levels and clauses, and those for a URL that wasn't given."""
+    levels, clauses = _levels(config), _clauses(config)
     chosen: list[pytest.Item] = []
     left: list[pytest.Item] = []
     for item in items:
         mark = _mark(item)
         given = getattr(getattr(item, "cls", None), "given", None)
-        wanted = mark is None or (mark.level in levels and (given is None or config.getoption(given)))
+        wanted = mark is None or (
+            mark.level in levels
+            and not clauses.isdisjoint(clause.id for clause in mark.clauses)
+            and (given is None or config.getoption(given))
+        )
         (chosen if wanted else left).append(item)
     if left:
         config.hook.pytest_deselected(items=left)

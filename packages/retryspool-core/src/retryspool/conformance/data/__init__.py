@@ -8,6 +8,7 @@ from retryspool.conformance.data.lifetime import LifetimeTests
 from retryspool.conformance.data.network import NetworkTests
 from retryspool.conformance.data.power import PowerCutTests
 from retryspool.conformance.data.readers import ReaderTests
+from retryspool.conformance.data.refusals import RefusalTests
 from retryspool.conformance.data.restarts import RestartTests
 from retryspool.conformance.data.sharing import SharingTests
 from retryspool.conformance.data.storing import StoringTests
@@ -34,6 +35,7 @@ class DataBackendSuite(
     SweepingTests,
     LifetimeTests,
     PowerCutTests,
+    RefusalTests,
     NetworkTests,
     RestartTests,
     FactoryTests[DataFactory, DataBackend],

@@ -17,6 +17,7 @@ from retryspool.conformance.meta.moves import MoveTests
 from retryspool.conformance.meta.network import NetworkTests
 from retryspool.conformance.meta.power import PowerCutTests
 from retryspool.conformance.meta.records import RecordTests
+from retryspool.conformance.meta.refusals import RefusalTests
 from retryspool.conformance.meta.restarts import RestartTests
 from retryspool.conformance.meta.updates import UpdateTests
 from retryspool.conformance.meta.waiting import WaitingTests
@@ -44,6 +45,7 @@ class MetaBackendSuite(
     DeadlineTests,
     CheckTests,
     PowerCutTests,
+    RefusalTests,
     NetworkTests,
     RestartTests,
     FactoryTests[MetaFactory, MetaBackend],
