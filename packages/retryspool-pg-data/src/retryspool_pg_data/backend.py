@@ -74,9 +74,9 @@ class PgDataBackend(DataBackend):
         """Yield page by page, each a statement of its own: who takes their time holds no connection meanwhile."""
         after = ""
         while True:
-            self._store.check()
             rows = self._store.run("listing the payloads", self._store.statements.list, (after, _PAGE), effect=False)
             for message_id, size, updated in rows:
+                self._store.check()
                 yield DataInfo(message_id, size, updated.astimezone(UTC))
             if len(rows) < _PAGE:
                 return
@@ -122,9 +122,9 @@ class PgDataBackend(DataBackend):
             self._store.run(doing, statements.forget_readers, effect=True)
         after = UUID(int=0)
         while True:
-            self._store.check()
             rows = self._store.run(doing, statements.list_loose, (before, after, _PAGE), effect=False)
             for generation, message_id, touched, size in rows:
+                self._store.check()
                 if dry_run or self._store.drop(generation, doing, before):
                     yield DataInfo(message_id, size, touched.astimezone(UTC))
             if len(rows) < _PAGE:

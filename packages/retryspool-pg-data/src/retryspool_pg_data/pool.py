@@ -30,8 +30,8 @@ _SLICE_S = 0.25
 """How long to wait for a connection before looking whether there can be one."""
 _FRESH_S = 0.5
 """How long ago a connection must have been used for a look whether it's still there."""
-_CLOSE_S = 1.0
-"""How long to wait for the pool's threads, which may be connecting to a server that hangs."""
+_CLOSE_S = 0.1
+"""How long to wait for the pool's threads: nearly none, as they may be connecting to a server that hangs."""
 
 _inherited: list[Pool] = []
 """Pools that came by a fork: kept for good, since what they do at their end would reach the parent's connections."""
