@@ -68,6 +68,9 @@ def without_hosts(url: str) -> str:
     return _HOSTS.sub(lambda match: f"{match[1]}{'host' if match[2] else ''}{match[3]}", url)
 
 
+# What is wrong isn't shown but as a part of the URL: where a password isn't escaped, it may be anywhere.
+
+
 def _hosts(url: str, text: str, default_port: int, *, several: bool) -> tuple[tuple[str, int], ...]:
     found: list[tuple[str, int]] = []
     for each in text.split(",") if several else [text]:
@@ -75,7 +78,7 @@ def _hosts(url: str, text: str, default_port: int, *, several: bool) -> tuple[tu
         port = int(match[2] or default_port) if match else 0
         if match is None or not 0 < port < 65536:  # noqa: PLR2004 -- what TCP has
             wanted = "host:port,host:port" if several else "host:port"
-            msg = f"{redact(url)!r} has {each!r} for a host; it is {wanted}, the ports 1 to 65535"
+            msg = f"{redact(url)!r} has no host as it should; it is {wanted}, the ports 1 to 65535"
             raise InvalidUrlError(msg)
         found.append((match[1].strip("[]"), port))
     return tuple(found)
@@ -84,6 +87,6 @@ def _hosts(url: str, text: str, default_port: int, *, several: bool) -> tuple[tu
 def _database(url: str, path: str) -> int:
     number = path.removeprefix("/")
     if number and not re.fullmatch(r"[0-9]{1,5}", number):
-        msg = f"{redact(url)!r} has the path {path!r}; it is the number of a database, such as /0"
+        msg = f"{redact(url)!r} has a path that isn't the number of a database, such as /0"
         raise InvalidUrlError(msg)
     return int(number or 0)

@@ -7,10 +7,8 @@ from datetime import datetime, timedelta
 from importlib.metadata import version
 from typing import ClassVar, cast
 
-from redis import exceptions as redis_errors
-
 from retryspool import records
-from retryspool.errors import BackendError, CorruptRecordError, MessageNotFoundError, StorageError
+from retryspool.errors import CorruptRecordError, MessageNotFoundError, StorageError
 from retryspool.ids import validate_message_id
 from retryspool.meta import (
     Delete,
@@ -30,7 +28,7 @@ from retryspool.model import Finding, MessageMetadata, State
 from retryspool_redis_meta.codec import decode, quoted, state_text, time_of
 from retryspool_redis_meta.link import Link
 from retryspool_redis_meta.listing import listed
-from retryspool_redis_meta.scripts import CLAIM, OLDEST, WALK, WRITE
+from retryspool_redis_meta.scripts import CLAIM, GET, OLDEST, WALK, WRITE
 from retryspool_redis_meta.server import Server
 from retryspool_redis_meta.survey import survey
 from retryspool_redis_meta.waiting import Changes
@@ -65,17 +63,11 @@ class RedisMetaBackend(MetaBackend):
 
     def get_meta(self, message_id: str) -> MessageMetadata:
         validate_message_id(message_id)
-        key = f"{self._base}:m:{message_id}"
-        try:
-            head, body = self._link.ask("HMGET", key, "head", "body")
-        except BackendError as error:
-            if isinstance(error.__cause__, redis_errors.ResponseError) and str(error.__cause__).startswith("WRONGTYPE"):
-                msg = f"the record of message {message_id!r} can't be read: its key is no hash"
-                raise CorruptRecordError(msg) from error
-            raise
-        if head is None and body is None and not self._link.ask("EXISTS", key):
+        answer: bytes | list[bytes] = self._link.read(GET, message_id)
+        if answer == b"missing":
             raise MessageNotFoundError(message_id)
-        return decode(message_id, head or b"", body or b"")
+        head, body = answer if isinstance(answer, list) else (b"", b"")
+        return decode(message_id, head, body)
 
     def update_meta(
         self, message_id: str, metadata: MessageMetadata, *, if_version: int | None = None

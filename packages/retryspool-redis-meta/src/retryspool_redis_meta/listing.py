@@ -60,6 +60,6 @@ class _Walk:
                 message_id, key, *times = line.split(" ")
                 if self._since is None or max(times) >= self._since:
                     self.count += 1
-                    yield _Entry(int(key), message_id)
+                    yield _Entry(int(key, 16), message_id)  # decimal numbers sort the same if read so
             if number < _AT_ONCE:
                 return

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
 from redis import Redis, RedisCluster
@@ -19,8 +18,6 @@ class Wire(Protocol):
 
     socket_timeout: float | None
     _sock: Any
-
-    def pack_commands(self, commands: Iterable[Sequence[Argument]], /) -> list[bytes]: ...
 
     def send_packed_command(self, command: list[bytes], /) -> None: ...
 

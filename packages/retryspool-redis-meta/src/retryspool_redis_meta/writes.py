@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import assert_never
 
@@ -142,14 +141,27 @@ def _stored(write: AnyWrite, answer: bytes) -> MessageMetadata | None:
     match write:
         case Store(metadata) | Update(metadata):
             words = answer.split(b" ", _WORDS - 2)
-            return replace(
-                metadata,
-                version=int(words[0]),
-                created=time_of(words[8]),
-                updated=time_of(words[9]),
-                next_retry=_in_utc(metadata.next_retry),
-                lease_expires=_in_utc(metadata.lease_expires),
-                headers=dict(metadata.headers),  # the caller goes on owning those that it passed
+            m = metadata
+            return MessageMetadata(  # positional, since it's half the time of keywords, which is half that of replace()
+                m.id,
+                m.state,
+                m.attempts,
+                m.max_attempts,
+                _in_utc(m.next_retry),
+                time_of(words[8]),
+                time_of(words[9]),
+                m.last_error,
+                m.size,
+                m.priority,
+                dict(m.headers),  # the caller goes on owning those that it passed
+                m.retry_policy_name,
+                int(words[0]),
+                m.deliveries,
+                m.lease_owner,
+                _in_utc(m.lease_expires),
+                m.claimed_from,
+                m.route,
+                m.checksum,
             )
         case Delete():
             return None

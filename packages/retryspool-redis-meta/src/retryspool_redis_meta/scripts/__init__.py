@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from importlib.resources import files
 
-__all__ = ["CLAIM", "OLDEST", "OPEN", "WALK", "WRITE", "Script"]
+__all__ = ["CLAIM", "GET", "OLDEST", "OPEN", "WALK", "WRITE", "Script"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +24,7 @@ def _script(name: str) -> Script:
 
 WRITE = _script("write")
 CLAIM = _script("claim")
+GET = _script("get")
 WALK = _script("walk")
 OLDEST = _script("oldest")
 OPEN = _script("open")

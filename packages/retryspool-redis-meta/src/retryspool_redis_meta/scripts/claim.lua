@@ -50,7 +50,7 @@ local function take(state, head, priority, name, bound)
     call('ZADD', heads_of(state), 0, head_of(priority, first, name))
   end
   for _, member in ipairs(members) do
-    claim(sub(member, 19), state)
+    claim(sub(member, 16), state)
   end
 end
 
@@ -61,15 +61,15 @@ local function claim_from(state)
     if not two[1] then
       return
     end
-    local code, due, name = match(two[1], '^(%d+) (%d+) [^ ]+ (.+)$')
+    local code, due, name = match(two[1], '^(%d+) (%x+) [^ ]+ (.+)$')
     if is_later(due, now) then
-      cursor = '(' .. code .. ' :' -- after every time: on to the next priority
+      cursor = '(' .. code .. ' g' -- after every time: on to the next priority
     elseif excluded[sub(name, 2)] or (state == ACTIVE and not is_source[sub(name, 1, 1)]) then
       cursor = '(' .. two[1]
     else
       local bound = '[' .. now .. '~' -- after every id
       if two[2] then
-        local next_code, next_due, next_id = match(two[2], '^(%d+) (%d+) ([^ ]+) ')
+        local next_code, next_due, next_id = match(two[2], '^(%d+) (%x+) ([^ ]+) ')
         if next_code == code and not is_later(next_due, now) then
           bound = '(' .. next_due .. next_id
         end
@@ -83,4 +83,5 @@ claim_from(ACTIVE)
 for _, state in ipairs(sources) do
   claim_from(state)
 end
+write_counts()
 return claimed

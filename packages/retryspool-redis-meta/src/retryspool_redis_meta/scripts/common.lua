@@ -9,43 +9,43 @@
 --   {prefix}:heads:S        zset      the first of each lane, in the order in which they are claimed
 --   {prefix}:counts         hash      how many messages a state has
 --   {prefix}:damaged        set       ids that claims have come across whose records can't be read
---   {prefix}:changes        stream    one entry: the last change that may be work for somebody
+--   {prefix}:changes        stream    the last changes that may be work for somebody, of which only the last counts
 --   {prefix}:format         string    the version of this layout
 --
--- All numbers of a record are decimal texts, and times 18 digits, the microseconds since the first instant of year 1:
--- Lua's numbers are doubles, which hold no 64 bits. Texts are compared by the server, or as numbers in two halves: Lua
--- compares them by the server's locale.
+-- All numbers of a record are texts: Lua's numbers are doubles, which hold no 64 bits. A time is 15 hexadecimal digits,
+-- ten of seconds since the first instant of year 1, five of microseconds. Texts are compared by the server, or as numbers
+-- in two parts: Lua compares them by the server's locale.
 
 local base = KEYS[1]
 local call = redis.call
 local sub, match, format = string.sub, string.match, string.format
 
-local PAGE = 100
+local PAGE = 64
 local ACTIVE = '1'
 local NOWHERE = '-'
-local UNSET = '000000000000000000'
-local NEVER = '315537897599999999'
+local UNSET = '000000000000000'
+local NEVER = '497786387ff423f'
 local SECONDS_TO_1970 = 62135596800
 
 local function clock()
   local time = call('TIME')
-  return format('%012.0f%06d', time[1] + SECONDS_TO_1970, time[2])
+  return format('%010x%05x', time[1] + SECONDS_TO_1970, time[2])
 end
 
 local function plus(time, seconds, micros)
-  local s, m = sub(time, 1, 12) + seconds, sub(time, 13) + micros
+  local s, m = tonumber(sub(time, 1, 10), 16) + seconds, tonumber(sub(time, 11), 16) + micros
   if m >= 1000000 then
     s, m = s + 1, m - 1000000
   end
-  return format('%012.0f%06d', s, m)
+  return format('%010x%05x', s, m)
 end
 
 local function is_later(time, than)
-  local high, other = tonumber(sub(time, 1, 9)), tonumber(sub(than, 1, 9))
-  if high ~= other then
-    return high > other
+  local seconds, others = tonumber(sub(time, 1, 10), 16), tonumber(sub(than, 1, 10), 16)
+  if seconds ~= others then
+    return seconds > others
   end
-  return tonumber(sub(time, 10)) > tonumber(sub(than, 10))
+  return tonumber(sub(time, 11), 16) > tonumber(sub(than, 11), 16)
 end
 
 local function increment(number)
@@ -61,13 +61,13 @@ end
 
 -- Records
 
-local HEAD = '^(%d+) ([0-5]) ([0-5-]) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) ([^ ]*) ([^ ]*)$'
+local HEAD = '^(%d+) ([0-5]) ([0-5-]) (%d+) (%d+) (%d+) (%x+) (%x+) (%x+) (%x+) ([^ ]*) ([^ ]*)$'
 
 local function parse(head)
   local r = {}
   r.version, r.state, r.origin, r.priority, r.attempts, r.deliveries, r.next_retry, r.lease_expires, r.created,
     r.updated, r.owner, r.route = match(head, HEAD)
-  if not r.version or #r.next_retry + #r.lease_expires ~= 36 or #r.created + #r.updated ~= 36 then
+  if not r.version or #r.next_retry ~= 15 or #r.lease_expires ~= 15 or #r.created ~= 15 or #r.updated ~= 15 then
     return nil
   end
   r.due = r.state == ACTIVE and r.lease_expires or r.next_retry
@@ -108,6 +108,22 @@ local function write(id, r, body)
   end
 end
 
+-- How many messages each state has: counted while a script runs, written at its end
+
+local gained = {}
+
+local function count(state, by)
+  gained[state] = (gained[state] or 0) + by
+end
+
+local function write_counts()
+  for state, by in pairs(gained) do
+    if by ~= 0 then
+      call('HINCRBY', base .. ':counts', state, by)
+    end
+  end
+end
+
 -- The ids of a state, in order, in pages
 
 local function pages_of(state)
@@ -137,19 +153,31 @@ local function split(state, begin, id)
   call('ZADD', pages_of(state), 0, moved[1])
 end
 
--- Puts a page that has become small into the one before.
-local function merge(state, begin, size)
-  local before = call('ZREVRANGEBYLEX', pages_of(state), '(' .. begin, '-', 'LIMIT', 0, 1)[1]
-  if not before or call('ZCARD', page_key(state, before)) + size > PAGE / 2 then
-    return
+-- Puts the ids of the page that begins at `right` into the one before, if they are few together.
+local function merge(state, left, right)
+  local from, into = page_key(state, right), page_key(state, left)
+  if call('ZCARD', from) + call('ZCARD', into) > PAGE / 2 then
+    return false
   end
   local scored = {}
-  for number, each in ipairs(call('ZRANGE', page_key(state, begin), 0, -1)) do
+  for number, each in ipairs(call('ZRANGE', from, 0, -1)) do
     scored[2 * number - 1], scored[2 * number] = 0, each
   end
-  call('ZADD', page_key(state, before), unpack(scored))
-  call('DEL', page_key(state, begin))
-  call('ZREM', pages_of(state), begin)
+  call('ZADD', into, unpack(scored))
+  call('DEL', from)
+  call('ZREM', pages_of(state), right)
+  return true
+end
+
+local function merge_with_neighbours(state, begin)
+  local before = call('ZREVRANGEBYLEX', pages_of(state), '(' .. begin, '-', 'LIMIT', 0, 1)[1]
+  if before and merge(state, before, begin) then
+    begin = before
+  end
+  local after = call('ZRANGEBYLEX', pages_of(state), '(' .. begin, '+', 'LIMIT', 0, 1)[1]
+  if after then
+    merge(state, begin, after)
+  end
 end
 
 local function enter_state(state, id)
@@ -160,7 +188,7 @@ local function enter_state(state, id)
   end
   local key = page_key(state, begin)
   if call('ZADD', key, 0, id) == 1 then
-    call('HINCRBY', base .. ':counts', state, 1)
+    count(state, 1)
     if call('ZCARD', key) > PAGE then
       split(state, begin, id)
     end
@@ -173,12 +201,12 @@ local function leave_state(state, id)
   if not begin or call('ZREM', key, id) == 0 then
     return
   end
-  call('HINCRBY', base .. ':counts', state, -1)
+  count(state, -1)
   local size = call('ZCARD', key)
   if size == 0 then
     call('ZREM', pages_of(state), begin)
-  elseif size % 10 == 0 and size <= PAGE / 4 then
-    merge(state, begin, size)
+  elseif size % 8 == 0 and size <= PAGE / 4 then
+    merge_with_neighbours(state, begin)
   end
 end
 
@@ -199,7 +227,7 @@ end
 
 -- Sorts by priority, then when due, then id. The number of digits makes numbers of any size sort as texts.
 local function head_of(priority, member, name)
-  return format('%02d', #priority) .. priority .. ' ' .. sub(member, 1, 18) .. ' ' .. sub(member, 19) .. ' ' .. name
+  return format('%02d', #priority) .. priority .. ' ' .. sub(member, 1, 15) .. ' ' .. sub(member, 16) .. ' ' .. name
 end
 
 local function enter_lane(r, id)

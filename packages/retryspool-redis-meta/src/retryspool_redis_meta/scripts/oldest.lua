@@ -7,11 +7,11 @@ while true do
   if not head then
     break
   end
-  local code, due = match(head, '^(%d+) (%d+) ')
+  local code, due = match(head, '^(%d+) (%x+) ')
   if not oldest or is_later(oldest, due) then
     oldest = due
   end
-  cursor = '(' .. code .. ' :'
+  cursor = '(' .. code .. ' g' -- after every time
 end
 if not oldest and tonumber(call('HGET', base .. ':counts', ARGV[1]) or '0') > 0 then
   return NEVER

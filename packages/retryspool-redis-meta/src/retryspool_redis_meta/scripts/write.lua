@@ -109,8 +109,9 @@ for at = 2, #ARGV, 5 do
   end
   answers[#answers + 1] = answer
 end
+write_counts()
 if is_work then
-  call('XADD', base .. ':changes', 'MAXLEN', 1, '*', 'at', now)
+  call('XADD', base .. ':changes', 'MAXLEN', '~', 1, '*', 'at', now) -- "~" keeps some more, at half the time
 elseif saw_another_ones and ARGV[1] == '1' then
   -- To wait for the disk means for what this connection wrote: so that it's told what others wrote before, it writes.
   call('SET', base .. ':synced', now)
