@@ -1,6 +1,8 @@
 """The file backends against the contract."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -8,8 +10,26 @@ import pytest
 from retryspool.conformance import DataBackendSuite, MetaBackendSuite
 from retryspool.data import DataFactory
 from retryspool.meta import MetaFactory
+from retryspool.model import MessageMetadata, State
 from retryspool_fs_data import FsDataFactory
 from retryspool_fs_meta import FsMetaFactory
+
+_GO_RECORD = """{
+  "ID": "%(id)s",
+  "State": %(state)d,
+  "Attempts": 2,
+  "MaxAttempts": 7,
+  "NextRetry": "2024-05-06T09:08:09.123456789+02:00",
+  "Created": "2024-05-06T07:08:09.123456Z",
+  "Updated": "2024-05-06T07:08:09.123456Z",
+  "LastError": "451 4.7.1 try later",
+  "Size": 2048,
+  "Priority": 3,
+  "Headers": {
+    "to": "zo\\u00eb"
+  },
+  "RetryPolicyName": "fixed"
+}"""
 
 
 class _Folder:
@@ -31,6 +51,30 @@ class _Folder:
 class TestFsMeta(_Folder, MetaBackendSuite):
     def factory(self, namespace: str) -> MetaFactory:
         return FsMetaFactory(self.folder).in_namespace(namespace)
+
+    def raw_get(self, namespace: str, message_id: str) -> bytes:
+        return self._record(namespace, message_id).read_bytes()
+
+    def raw_put(self, namespace: str, message_id: str, stored: bytes) -> None:
+        self._record(namespace, message_id).write_bytes(stored)
+
+    def _record(self, namespace: str, message_id: str) -> Path:
+        (path,) = (self.folder / namespace).glob(f"*/{message_id}.json")
+        return path
+
+    def old_formats(self) -> Mapping[str, Callable[[str], Mapping[str, MessageMetadata]]]:
+        return {"the Go system's": self._as_the_go_system_wrote_it}
+
+    def _as_the_go_system_wrote_it(self, namespace: str) -> Mapping[str, MessageMetadata]:
+        for state in State:
+            folder = self.folder / namespace / state.label
+            folder.mkdir(parents=True)
+            (folder / f"{state.label}.json").write_text(_GO_RECORD % {"id": state.label, "state": state.value})
+        time = datetime(2024, 5, 6, 7, 8, 9, 123_456, tzinfo=UTC)
+        whole = MessageMetadata(
+            "", State.INCOMING, 2, 7, time, time, time, "451 4.7.1 try later", 2048, 3, {"to": "zoë"}
+        )
+        return {state.label: replace(whole, id=state.label, state=state, retry_policy_name="fixed") for state in State}
 
 
 class TestFsData(_Folder, DataBackendSuite):

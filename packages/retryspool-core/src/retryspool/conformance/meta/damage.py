@@ -14,14 +14,16 @@ from retryspool.conformance.meta_suite import MetaSuite, OpenMeta
 from retryspool.conformance.profiles import Profile
 from retryspool.conformance.stores import Stores
 from retryspool.conformance.suite import needs
-from retryspool.errors import CorruptRecordError, StorageError
+from retryspool.errors import CorruptRecordError, MessageNotFoundError, StorageError
 from retryspool.meta import ListOptions, MetaBackend, MetaFactory
 from retryspool.model import MessageMetadata, State
 
 Spoil = Callable[[str, Callable[[bytes], bytes]], MessageMetadata]
 """Stores a record and damages it, by a way around the backend; returns what it was."""
 
-_GARBAGE = (b"", b"\0", b"\0" * 512, b"null", b"[]", b"{}", b"{", b"\xff\xfe\xfd", b"garbage, no record", b"1", b'"x"')
+_GARBAGE = (b"null", b"[]", b"{}", b"{", b"\xff\xfe\xfd", b"garbage, no record", b"1", b'"x"', b"\0 \0", b"\n")
+_EMPTY = (b"", b"\0", b"\0" * 512)
+"""What a disk may have left of a record that was cut off while it was created, and that nobody was promised."""
 
 
 class DamageTests(MetaSuite):
@@ -34,12 +36,25 @@ class DamageTests(MetaSuite):
         _see_that_none_is_handed_out(meta, damaged)
 
     @clause("META-40")
+    def test_what_is_empty_is_no_record_and_no_secret(self, meta: MetaBackend, spoil: Spoil) -> None:
+        for number, empty in enumerate(_EMPTY):
+            spoil(f"empty{number}", partial(_replaced, empty))
+
+        for number in range(len(_EMPTY)):
+            with pytest.raises((CorruptRecordError, MessageNotFoundError)):
+                meta.get_meta(f"empty{number}")
+        assert [] == claim(meta)
+        assert [] == list(meta.iter_messages(State.INCOMING))
+        told = " ".join(f"{finding.subject} {finding.message_id}" for finding in meta.check())
+        assert all(f"empty{number}" in told for number in range(len(_EMPTY)))
+
+    @clause("META-40")
     def test_what_was_cut_off_is_never_another_record(
         self, meta: MetaBackend, spoil: Spoil, profile: Profile, seed: int
     ) -> None:
         chance = random.Random(seed)
         damaged = {
-            f"m{number}": spoil(f"m{number}", lambda stored: stored[: chance.randrange(len(stored))])
+            f"m{number}": spoil(f"m{number}", lambda stored: stored[: chance.randrange(1, len(stored))])
             for number in range(2 * profile.examples)
         }
 
@@ -67,8 +82,8 @@ class DamageTests(MetaSuite):
             seen.append(stored)
             return stored
 
-        spoil("other", look)
-        damaged = {"m": spoil("m", partial(_replaced, seen[0]))}
+        damaged = {"other": spoil("other", look)}
+        damaged["m"] = spoil("m", partial(_replaced, seen[0]))
 
         _see_that_none_is_handed_out(meta, damaged)
         assert "other" == meta.get_meta("other").id
