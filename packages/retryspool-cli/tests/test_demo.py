@@ -16,8 +16,8 @@ from retryspool_cli.servers import RedisServer, ServerError
 from .conftest import Cli, put, wait_for
 
 
-def test_the_demo_accounts_for_every_message(process: Cli) -> None:
-    result = process("demo", "--messages", "40")
+def test_the_demo_accounts_for_every_message_and_can_be_looked_at_afterwards(process: Cli, tmp_path: Path) -> None:
+    result = process("demo", "--messages", "40", "--keep", env={"TMPDIR": str(tmp_path)})
 
     assert 0 == result.code, result.text + result.err
     ledger = {line[:15].strip(): line[15:].split()[0] for line in result.lines if line[:1] != " " and line[15:].split()}
@@ -26,6 +26,9 @@ def test_the_demo_accounts_for_every_message(process: Cli) -> None:
     assert ("0", "0", "0") == (ledger["lost"], ledger["damaged"], ledger["still waiting"])
     for event in ("holds", "goes down", "is up again", "kill -9", "releases"):
         assert event in result.text
+    kept, _, command = result.lines[-1].removeprefix("kept in ").partition("; look at it with: retryspool ")
+    assert tmp_path == Path(kept).parent
+    assert 40 == len(process(*command.split(), "--ids").lines)
 
 
 @pytest.mark.parametrize(

@@ -43,6 +43,24 @@ def test_help_and_version_import_neither_the_spool_nor_what_draws_tables() -> No
     assert all(name in done.stdout for name in NAMES)
 
 
+@pytest.mark.parametrize(
+    ("verbose", "expected"),
+    [
+        ([], ["ERROR driver.pool", "WARNING retryspool.x", "ERROR retryspool.x"]),
+        (["-v"], ["WARNING driver.pool", "ERROR driver.pool", "WARNING retryspool.x", "ERROR retryspool.x"]),
+    ],
+    ids=["quiet", "verbose"],
+)
+def test_warnings_of_drivers_are_for_those_who_ask_for_more(verbose: list[str], expected: list[str]) -> None:
+    code = (
+        f"import logging; from retryspool_cli.main import run; run([*{verbose}, 'backends', '--json']);"
+        "[logging.getLogger(name).log(level, '') for name in ('driver.pool', 'retryspool.x') for level in (30, 40)]"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert expected == [line.split(" ", 2)[2].rstrip(": ") for line in done.stderr.splitlines()]
+
+
 def test_exit_codes_tell_success_failure_and_wrong_usage_apart(process: Cli, tmp_path: Path) -> None:
     spool = tmp_path / "spool"
 

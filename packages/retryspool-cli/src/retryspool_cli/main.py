@@ -105,7 +105,10 @@ def app(ctx: click.Context, verbose: int) -> None:
     import logging
 
     level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbose, 2)]
-    logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    handler = logging.StreamHandler()
+    if not verbose:  # what a driver warns of, such as a server that can't be reached, ends in an error of ours
+        handler.addFilter(lambda record: record.name.startswith("retryspool") or record.levelno >= logging.ERROR)
+    logging.basicConfig(level=level, handlers=[handler], format="%(asctime)s %(levelname)s %(name)s: %(message)s")
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
