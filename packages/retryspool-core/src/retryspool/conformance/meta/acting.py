@@ -7,8 +7,10 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
+from time import monotonic
 from typing import Any
 
+from retryspool.conformance.finishing import PATIENCE_S
 from retryspool.errors import MessageNotFoundError, StorageError
 from retryspool.meta import MetaBackend, Store
 from retryspool.model import MessageMetadata, State
@@ -100,9 +102,12 @@ def forget(meta: MetaBackend, names: Iterable[str]) -> None:
             meta.delete_meta(name)
 
 
-def wait_until(clock: Callable[[], datetime], time: datetime) -> None:
-    """Return once it is later than `time` by this clock."""
-    limit = time + timedelta(seconds=30)
+def wait_until(clock: Callable[[], datetime], time: datetime, within_s: float = PATIENCE_S) -> None:
+    """Return once it is later than `time` by this clock.
+
+    :raises AssertionError: that isn't so after `within_s` seconds
+    """
+    limit = monotonic() + within_s
     while (now := clock()) <= time:
-        assert now < limit
+        assert monotonic() < limit, f"it is {now} by the store's clock, and {time} was expected within {within_s} s"
         threading.Event().wait(min(0.05, (time - now).total_seconds() + 0.001))
