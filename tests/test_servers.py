@@ -117,15 +117,18 @@ def wait_until(happened: Callable[[], bool], what: str) -> None:
 def test_all_workers_share_one_server_that_is_gone_after_the_run(
     options: tuple[str, ...], tmp_path: Path, runs: list[Run]
 ) -> None:
-    finish(run(MANY, tmp_path, runs, *options), 0)
+    (tmp_path / "run").mkdir()
+    finish(run(MANY, tmp_path, runs, *options, TMPDIR=str(tmp_path / "run")), 0)
 
     (url,) = {path.read_text() for path in tmp_path.glob("*.url")}
     assert (3 if options else 1) == len(list(tmp_path.glob("worker-*")))
     assert not is_up(url)
+    assert [] == list((tmp_path / "run").glob("*retryspool*"))
 
 
 def test_the_server_is_gone_when_the_run_is_killed(tmp_path: Path, runs: list[Run]) -> None:
-    killed = run(HANGS, tmp_path, runs, "-n", "1")
+    (tmp_path / "run").mkdir()
+    killed = run(HANGS, tmp_path, runs, "-n", "1", TMPDIR=str(tmp_path / "run"))
     wait_until((tmp_path / "0.url").exists, "the test never began")
     url = (tmp_path / "0.url").read_text()
     assert is_up(url)
@@ -133,6 +136,9 @@ def test_the_server_is_gone_when_the_run_is_killed(tmp_path: Path, runs: list[Ru
     os.killpg(killed.pid, signal.SIGKILL)
 
     wait_until(lambda: not is_up(url), "the server is still there")
+    (left,) = (tmp_path / "run").glob("retryspool-tests-*")
+    finish(run(MANY, tmp_path, runs, TMPDIR=str(tmp_path / "run")), 0)
+    assert not left.exists(), "the next run tidies up"
 
 
 def test_the_server_outlives_the_worker_that_started_it(tmp_path: Path, runs: list[Run]) -> None:

@@ -14,7 +14,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -38,10 +38,13 @@ class _Run:
     """One run of pytest, in the process that it was started as: its folder, and the FIFO that its servers wait on."""
 
     def __init__(self) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="retryspool-tests-"))
-        fifo = self.folder / "fifo"
-        os.mkfifo(fifo)
-        self._held = os.open(fifo, os.O_RDWR)
+        new = Path(tempfile.mkdtemp(prefix="new-retryspool-tests-"))
+        os.mkfifo(new / "fifo")
+        self._held = os.open(new / "fifo", os.O_RDWR)
+        _sweep(new.parent)
+        self.folder = new.rename(
+            new.with_name(new.name.removeprefix("new-"))
+        )  # so that nobody sees one that isn't held
 
     def end(self) -> None:
         """Let the servers go, and wait until they're gone."""
@@ -51,6 +54,18 @@ class _Run:
         while any(folder.exists() for folder in folders) and time.monotonic() < until:
             threading.Event().wait(0.02)
         shutil.rmtree(self.folder)
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what is left of runs that were killed."""
+    for left in folder.glob("retryspool-tests-*"):
+        with suppress(OSError):
+            reader = os.open(left / "fifo", os.O_RDONLY | os.O_NONBLOCK)
+            try:
+                if os.read(reader, 1) == b"":  # BlockingIOError if somebody holds it
+                    shutil.rmtree(left)
+            finally:
+                os.close(reader)
 
 
 def pytest_configure(config: pytest.Config) -> None:
