@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 __all__ = [
     "BLACK_HOLE",
     "BROKEN_OFF",
+    "CUTS",
     "DELAY",
     "DRIP",
     "FAULTS",
@@ -98,6 +99,9 @@ LOST_REPLY = Fault(name="lost-reply", reply=Treatment.SWALLOW)
 """Requests are carried out, replies go nowhere."""
 HALF_OPEN = Fault(name="half-open", request=Treatment.SWALLOW, reply=Treatment.SWALLOW, connecting=Connecting.IGNORE)
 REFUSED = Fault(name="refused", connecting=Connecting.REFUSE)
+
+CUTS = (RESET_REQUEST, RESET_REPLY, BROKEN_OFF)
+"""Those that end a connection at a certain request or reply."""
 
 FAULTS = (DELAY, DRIP, RESET_REQUEST, RESET_REPLY, BROKEN_OFF, BLACK_HOLE, LOST_REPLY, HALF_OPEN, REFUSED)
 """All of them."""

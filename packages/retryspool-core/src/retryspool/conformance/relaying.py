@@ -17,6 +17,7 @@ __all__ = ["Connection", "discard"]
 _CHUNK_BYTES = 64 * 1024
 _QUEUE_BYTES = 256 * 1024
 """So much is read ahead of a side that doesn't read."""
+_BUFFER_BYTES = 128 * 1024
 _RESET = struct.pack("ii", 1, 0)
 
 
@@ -51,6 +52,7 @@ class Connection:
         for sock in (client, server):
             sock.settimeout(0)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER_BYTES)  # little is on its way when it ends
         self._watch()
 
     # -- for the proxy -------------------------------------------------------------------------------------------------

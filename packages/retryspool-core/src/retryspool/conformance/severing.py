@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from concurrent.futures import Future, wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -195,12 +196,25 @@ def attempt_all(
 
 
 def result_of(call: Callable[[], Result], *, limit_s: float) -> Result | StorageError:
-    """Return what a call under a deadline returns, or the `StorageError` that it raises."""
-    try:
-        with deadline(limit_s):
-            return call()
-    except StorageError as error:
-        return error
+    """Return what a call under a deadline returns, or the `StorageError` that it raises.
+
+    :raises AssertionError: it has long passed its deadline, and still runs
+    """
+    ended: Future[Result | StorageError] = Future()
+
+    def run() -> None:
+        try:
+            with deadline(limit_s):
+                ended.set_result(call())
+        except StorageError as error:
+            ended.set_result(error)
+        except BaseException as error:  # noqa: BLE001 -- whatever it is, the test fails with it
+            ended.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    wait([ended], limit_s + _PATIENCE_S)
+    assert ended.done(), f"with {limit_s} s allowed, it still runs after {limit_s + _PATIENCE_S} s"
+    return ended.result()
 
 
 def under_load(callers: int, call: Callable[[int, int], object], *, calls: int, seconds: float) -> list[object]:
@@ -238,12 +252,17 @@ def soon(work: Callable[[], Result], *, within_s: float = HEALED_S) -> Result:
     """
     until = time.monotonic() + within_s
     while True:
+        late = time.monotonic() >= until
         try:
-            with deadline(_TRY_S):
-                return work()
-        except (StorageError, AssertionError):
-            if time.monotonic() >= until:
+            result = result_of(work, limit_s=_TRY_S)
+        except AssertionError:
+            if late:
                 raise
+        else:
+            if not isinstance(result, StorageError):
+                return result
+            if late:
+                raise result
         threading.Event().wait(_PAUSE_S)
 
 
@@ -259,9 +278,9 @@ def most_at_once(network: Network, callers: int, call: Callable[[int], object]) 
     return most
 
 
-def plans(fault: Fault, rounds: int, *, points: int = 3) -> Iterator[tuple[Fault, float]]:
-    """Yield the fault as it strikes each of the first requests or replies, once and from then on; with a deadline."""
-    for _ in range(rounds):
+def plans(faults: Iterable[Fault], rounds: int, *, points: int = 3) -> Iterator[tuple[Fault, float]]:
+    """Yield faults as they strike each of the first requests or replies, once and from then on; with a deadline."""
+    for fault in [fault for _ in range(rounds) for fault in faults]:
         for spared in range(points):
             yield fault.once_after(spared), _ONCE_S
         for spared in range(points - 1):

@@ -13,14 +13,13 @@ import pytest
 
 from retryspool.conformance.faults import (
     BLACK_HOLE,
-    BROKEN_OFF,
+    CUTS,
     DRIP,
     FAULTS,
     HALF_OPEN,
     LOST_REPLY,
     REFUSED,
     RESET_REPLY,
-    RESET_REQUEST,
     Fault,
 )
 from retryspool.conformance.marks import Level, clause
@@ -81,30 +80,28 @@ class NetworkTests(MetaSuite, Severing[MetaFactory, MetaBackend]):
 
     # -- META-54 -------------------------------------------------------------------------------------------------------
 
-    @pytest.mark.parametrize("fault", [RESET_REQUEST, RESET_REPLY, BROKEN_OFF], ids=str)
     @clause("META-54", level=Level.NETWORK)
     def test_what_may_have_become_of_a_write_is_told(
-        self, sever: MetaSever, meta_factory: MetaFactory, meta: MetaBackend, profile: Profile, fault: Fault
+        self, sever: MetaSever, meta_factory: MetaFactory, meta: MetaBackend, profile: Profile
     ) -> None:
         meta.store_meta("there", MessageMetadata("there", state=State.HOLD))
         lanes = [(sever(meta_factory), list(WRITES)[lane::_LANES]) for lane in range(_LANES)]
 
         def run(lane: tuple[MetaLink, list[str]]) -> list[str]:
             link, names = lane
-            return [each for name in names for each in _strike(link, meta, name, plans(fault, profile.faults))]
+            return [each for name in names for each in _strike(link, meta, name, plans(CUTS, profile.faults))]
 
         with ThreadPoolExecutor(_LANES) as pool:
             wrong = [each for found in pool.map(run, lanes) for each in found]
 
         assert [] == wrong
 
-    @pytest.mark.parametrize("fault", [RESET_REQUEST, RESET_REPLY, BROKEN_OFF], ids=str)
     @clause("META-54", level=Level.NETWORK)
-    def test_a_read_is_right_or_has_done_nothing(self, link: MetaLink, profile: Profile, fault: Fault) -> None:
+    def test_a_read_is_right_or_has_done_nothing(self, link: MetaLink, profile: Profile) -> None:
         wrong: list[str] = []
         for name, read in READS.items():
             expected = soon(partial(read, link.backend))
-            for plan, limit_s in plans(fault, profile.faults):
+            for plan, limit_s in plans(CUTS, profile.faults):
                 with link.network.failing(plan):
                     result = result_of(partial(read, link.backend), limit_s=limit_s)
                 if result != expected and not is_without_effect(result):
@@ -157,16 +154,15 @@ class NetworkTests(MetaSuite, Severing[MetaFactory, MetaBackend]):
 
         assert [] == [result for result in results if isinstance(result, StorageError)]
 
-    @pytest.mark.parametrize("fault", [RESET_REQUEST, RESET_REPLY, BROKEN_OFF], ids=str)
     @clause("META-36", "META-55", level=Level.NETWORK)
     def test_an_iteration_that_is_cut_never_ends_as_if_it_were_complete(
-        self, link: MetaLink, meta: MetaBackend, profile: Profile, fault: Fault
+        self, link: MetaLink, meta: MetaBackend, profile: Profile
     ) -> None:
         ids = {f"m{number}" for number in range(12)}
         for message_id in ids:
             meta.store_meta(message_id, MessageMetadata(message_id))
 
-        for plan, limit_s in plans(fault, profile.faults, points=5):
+        for plan, limit_s in plans(CUTS, profile.faults, points=5):
             with link.network.failing(plan):
                 found = result_of(lambda: _incoming(link.backend), limit_s=limit_s)
             assert is_given_up(found) or (isinstance(found, list) and sorted(ids) == sorted(found)), (
