@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, BinaryIO, ClassVar, Self
 
@@ -22,6 +22,7 @@ from retryspool.errors import (
 from retryspool.ids import validate_message_id
 from retryspool.meta import ListOptions, ListResult, MetaBackend, MetaCapabilities, MetaFactory
 from retryspool.model import MessageMetadata, State, utc_now
+from retryspool.namespaces import validate_namespace
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -46,8 +47,8 @@ class MinimalMeta(MetaBackend):
         with self._lock:
             if message_id in self._stored:
                 raise MessageExistsError(message_id)
-            self._stored[message_id] = record = records.created(metadata, utc_now())
-        return record
+            self._stored[message_id] = record = _copy(records.created(metadata, utc_now()))
+        return _copy(record)
 
     def get_meta(self, message_id: str) -> MessageMetadata:
         validate_message_id(message_id)
@@ -55,7 +56,7 @@ class MinimalMeta(MetaBackend):
         with self._lock:
             if message_id not in self._stored:
                 raise MessageNotFoundError(message_id)
-            return self._stored[message_id]
+            return _copy(self._stored[message_id])
 
     def update_meta(
         self, message_id: str, metadata: MessageMetadata, *, if_version: int | None = None
@@ -64,7 +65,7 @@ class MinimalMeta(MetaBackend):
         self._check()
         with self._lock:
             record = records.updated(self.get_meta(message_id), metadata, utc_now(), if_version)
-            self._stored[message_id] = record
+            self._stored[message_id] = _copy(record)
         return record
 
     def delete_meta(self, message_id: str, *, if_version: int | None = None) -> None:
@@ -91,7 +92,7 @@ class MinimalMeta(MetaBackend):
             self._check()
             record = self._stored.get(message_id)
             if record is not None and record.state is state:
-                yield record
+                yield _copy(record)
 
     def move_to_state(self, message_id: str, from_state: State, to_state: State) -> MessageMetadata:
         with self._lock:
@@ -103,11 +104,17 @@ class MinimalMeta(MetaBackend):
         self._closed = True
 
 
+def _copy(record: MessageMetadata) -> MessageMetadata:
+    return replace(record, headers=dict(record.headers))
+
+
 @dataclass(frozen=True)
 class MinimalMetaFactory(MetaFactory):
     name: ClassVar[str] = "minimal"
-    stored: dict[str, MessageMetadata] = field(default_factory=dict)
-    lock: threading.RLock = field(default_factory=threading.RLock)
+    place: str = ""
+    stored: dict[str, MessageMetadata] = field(default_factory=dict, compare=False, repr=False)
+    lock: threading.RLock = field(default_factory=threading.RLock, compare=False, repr=False)
+    within: dict[str, Self] = field(default_factory=dict, compare=False, repr=False)
 
     def create(self) -> MinimalMeta:
         return MinimalMeta(self.stored, self.lock)
@@ -115,6 +122,10 @@ class MinimalMetaFactory(MetaFactory):
     @classmethod
     def from_url(cls, url: str) -> Self:
         raise NotImplementedError(url)
+
+    def in_namespace(self, namespace: str) -> Self:
+        validate_namespace(namespace)
+        return self.within.setdefault(namespace, type(self)(f"{self.place}/{namespace}"))
 
 
 class MinimalData(DataBackend):
@@ -194,8 +205,10 @@ class MinimalWriter(DataWriter):
 @dataclass(frozen=True)
 class MinimalDataFactory(DataFactory):
     name: ClassVar[str] = "minimal"
-    stored: dict[str, tuple[bytes, datetime]] = field(default_factory=dict)
-    lock: threading.RLock = field(default_factory=threading.RLock)
+    place: str = ""
+    stored: dict[str, tuple[bytes, datetime]] = field(default_factory=dict, compare=False, repr=False)
+    lock: threading.RLock = field(default_factory=threading.RLock, compare=False, repr=False)
+    within: dict[str, Self] = field(default_factory=dict, compare=False, repr=False)
 
     def create(self) -> MinimalData:
         return MinimalData(self.stored, self.lock)
@@ -203,3 +216,7 @@ class MinimalDataFactory(DataFactory):
     @classmethod
     def from_url(cls, url: str) -> Self:
         raise NotImplementedError(url)
+
+    def in_namespace(self, namespace: str) -> Self:
+        validate_namespace(namespace)
+        return self.within.setdefault(namespace, type(self)(f"{self.place}/{namespace}"))

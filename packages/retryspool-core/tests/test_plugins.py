@@ -345,6 +345,7 @@ def test_a_url_of_an_unknown_scheme_is_an_unknown_name(open_it: Callable[[str], 
 SCHEMES = """
 from typing import ClassVar
 from minimal_backends import MinimalMetaFactory
+from retryspool.meta import MetaFactory
 from retryspool.plugins import hookimpl
 
 class Factory(MinimalMetaFactory):
@@ -445,7 +446,8 @@ def test_a_namespace_that_is_none_is_refused(factory_at: Callable[[str], object]
 
 def test_a_backend_without_namespaces_refuses_one(install: Install, registry: Registry) -> None:
     returning = SCHEMES.replace('raise LookupError(f"{{cls.name}} has {{url}}")', "return cls()")
-    install("acme-meta", returning.format(name="acme", schemes=()))
+    without = returning.replace("    @classmethod", "    in_namespace = MetaFactory.in_namespace\n\n    @classmethod")
+    install("acme-meta", without.format(name="acme", schemes=()))
 
     with pytest.raises(NotSupportedError, match="Factory knows no namespaces: it can't make 'a' beside its store"):
         registry.open_meta("acme:x?namespace=a")

@@ -20,6 +20,7 @@ from typing import ClassVar, Protocol, Self, assert_never, runtime_checkable
 from retryspool import records
 from retryspool.deadline import check_deadline, remaining
 from retryspool.errors import (
+    CorruptRecordError,
     InvalidOptionError,
     MessageNotFoundError,
     NotSupportedError,
@@ -340,14 +341,20 @@ class MetaBackend(ABC):
         :returns: False if nothing has changed as far as the backend can tell; True is only ever a hint
         """
         check_deadline()
+        self._see_that_it_is_open()
         left = remaining()
         threading.Event().wait(min(timeout, _POLL_S, _POLL_S if left is None else left))
         return True
 
     def check(self) -> Iterator[Finding]:
         """Yield what endangers messages: settings of the store, and records that can't be read."""
+        self._see_that_it_is_open()
         if not self.capabilities.durable:
             yield NOT_DURABLE
+
+    def _see_that_it_is_open(self) -> None:
+        with suppress(MessageNotFoundError, CorruptRecordError):
+            self.get_meta("0")  # any id: what refuses to look for it is closed, or out of time
 
     def versions(self) -> Mapping[str, str]:
         """Return the versions of what is at work, for reports: of `"backend"`, `"driver"`, `"server"`, those there are.
