@@ -36,11 +36,11 @@ class StreamingTests(DataSuite):
             pytest.skip("capabilities processes and durable are declared off: payloads are in memory to begin with")
 
         growth = cast("dict[str, int]", grown)
-        assert {} == {step: f"{more // MIB} MiB more" for step, more in growth.items() if more >= _LIMIT}
+        assert _LIMIT > max(growth.values()), {step: f"{more / MIB:.1f} MiB more" for step, more in growth.items()}
 
 
 def stream(factory: DataFactory, size: int) -> dict[str, int]:
-    """Store, read, write and delete a large payload; return by how much each step raised the most memory ever used."""
+    """Store, read, write and delete a large payload; return how much more memory was needed up to each step."""
     with factory.create() as data:
         _steps(data, 1 * KIB)  # what is imported, opened and cached at first isn't the payload's
         return _steps(data, size)
@@ -52,7 +52,7 @@ def _steps(data: DataBackend, size: int) -> dict[str, int]:
     for step in (_store, _read, _fetch, _write, _read, _delete):
         step(data, size)
         now = _peak_bytes()
-        grown[step.__name__] = max(grown.get(step.__name__, 0), now - before)
+        grown[f"{len(grown) + 1} {step.__name__[1:]}"] = now - before
     return grown
 
 
