@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from time import monotonic
 from typing import TypeVar
 
+from retryspool.conformance.finishing import Running
 from retryspool.errors import StorageError
 
-__all__ = ["race"]
+__all__ = ["LONGEST_RACE_S", "race"]
+
+LONGEST_RACE_S = 300.0
+"""How long a race may take, by a slow store and the largest profile."""
 
 Result = TypeVar("Result")
 
 
-def race(racers: int, run: Callable[[int], Result]) -> list[Result | StorageError]:
-    """Call `run(0)` … `run(racers - 1)`, each in a thread of its own; return what each returned or refused."""
+def race(racers: int, run: Callable[[int], Result], within_s: float = LONGEST_RACE_S) -> list[Result | StorageError]:
+    """Call `run(0)` … `run(racers - 1)`, each in a thread of its own; return what each returned or refused.
+
+    :raises AssertionError: one is still under way after `within_s` seconds
+    """
     barrier = threading.Barrier(racers)
 
     def racer(number: int) -> Result | StorageError:
@@ -25,5 +33,6 @@ def race(racers: int, run: Callable[[int], Result]) -> list[Result | StorageErro
         except StorageError as error:
             return error
 
-    with ThreadPoolExecutor(racers) as pool:
-        return list(pool.map(racer, range(racers)))
+    until = monotonic() + within_s
+    running = [Running(partial(racer, number)) for number in range(racers)]
+    return [each.result(max(0.0, until - monotonic())) for each in running]
