@@ -37,10 +37,19 @@ class Tables:
         """Return how many rows each table has, but for the one of versions."""
         return {name: self.count(name) for name in ("data", "chunks", "loose", "readers")}
 
+    def waiting(self, table: str) -> int:
+        """Return how many statements on a table wait for others' locks."""
+        query = (
+            "SELECT count(*) FROM pg_stat_activity WHERE cardinality(pg_blocking_pids(pid)) > 0 "
+            "AND position(%s in query) > 0"
+        )
+        self.ask("SELECT pg_stat_clear_snapshot()")  # else a transaction goes on seeing what it has seen first
+        return self.ask(query, table)[0][0]
+
 
 def wait_until(holds: Callable[[], bool]) -> None:
     """Wait for what another thread or process does; fail if it doesn't."""
     until = time.monotonic() + PATIENCE_S
     while not holds():
-        assert time.monotonic() < until, "it never came true"
+        assert time.monotonic() < until, f"it hasn't come true in {PATIENCE_S} s"
         time.sleep(0.01)

@@ -32,8 +32,8 @@ def backend(factory: PgDataFactory) -> Iterator[PgDataBackend]:
 
 
 @pytest.fixture
-def tables(factory: PgDataFactory, backend: PgDataBackend) -> Iterator[Tables]:
-    """The tables of `backend`."""
+def tables(factory: PgDataFactory) -> Iterator[Tables]:
+    """What lies in the store."""
     tables = Tables(factory)
     with tables.connection:
         yield tables

@@ -27,7 +27,7 @@ def parts(conninfo: str) -> set[str]:
         ("postgres://h/d?table=x", PgDataFactory("host=h dbname=d", table="x")),
         ("pg://u@[::1]:5/d", PgDataFactory("host=::1 port=5 user=u dbname=d")),
         ("pg:///d?host=/run/pg", PgDataFactory("dbname=d host=/run/pg")),
-        ("pg://h/d?sslmode=require&application_name=a", PgDataFactory("host=h dbname=d sslmode=require application_name=a")),
+        ("pg://h/d?sslmode=require", PgDataFactory("host=h dbname=d sslmode=require")),
         (
             "pg://h/?table=s.t&max_size=9&min_size=0&chunk_bytes=65536&prepare=off&connect_timeout=2.5&timeout=7",
             PgDataFactory(

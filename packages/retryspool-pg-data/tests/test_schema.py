@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import psycopg
@@ -28,9 +29,10 @@ LARGE = b"0123456789abcdef" * 262144
 def make_go_table(factory: PgDataFactory) -> None:
     """Do what the Go system did."""
     table = Table.parse(factory.table)
-    statement = sql.SQL(GO).format(
+    text: Any = GO
+    statement = sql.SQL(text).format(
         data=table.beside(""), created=table.index("created"), updated=table.index("updated")
-    )  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    )
     with psycopg.connect(factory.conninfo) as connection:
         connection.execute(statement)
 
@@ -118,11 +120,11 @@ def test_what_the_go_system_writes_over_a_payload_in_chunks_is_read(factory: PgD
 
 
 @pytest.mark.parametrize("is_of_go", [False, True], ids=["no table", "Go's table"])
-def test_ten_processes_may_open_it_at_once(factory: PgDataFactory, is_of_go: bool) -> None:
+def test_ten_may_open_it_at_once_in_five_processes(factory: PgDataFactory, *, is_of_go: bool) -> None:
     if is_of_go:
         make_go_table(factory)
 
-    with processes(5) as team:  # and two threads each
+    with processes(5) as team:
         for each in team:
             each.begin("pg_works:open_twice", factory.conninfo, factory.table)
         assert [["", ""]] * 5 == [each.line() for each in team]
@@ -252,7 +254,7 @@ def test_a_name_is_quoted_whatever_it_is(server: PgDataFactory, name: str) -> No
 def test_a_schema_may_be_named(server: PgDataFactory) -> None:
     schema = f"s.{uuid4().hex[:8]}"
     factory = replace(server, table=f"{schema}.payloads")
-    with pytest.raises(BackendError, match="schema .* does not exist"):
+    with pytest.raises(BackendError, match="does not exist"):
         factory.create()
 
     with psycopg.connect(server.conninfo, autocommit=True) as connection:

@@ -56,7 +56,7 @@ def open_payload(store: Store, message_id: str) -> BinaryIO:
             generation, size = held[0]
             hold = Hold(Kind.READER, hold.holder, generation)
             store.keeper.keep(hold)
-            return io.BufferedReader(_ChunkReader(store, hold, message_id, size))
+            return _ChunkReader(store, hold, message_id, size)
 
 
 class _ChunkReader(io.BufferedIOBase, BinaryIO):
