@@ -7,21 +7,16 @@ from contextlib import ExitStack
 
 import pytest
 from backends import (
-    DATA_FACTORIES,
-    DATA_SERVERS,
     META_FACTORIES,
     META_SERVERS,
     SERVER_MARKS,
-    NewData,
-    NewDataFactory,
     NewMeta,
     NewMetaFactory,
     new_namespace,
 )
 
-from retryspool.data import DataBackend, DataFactory
 from retryspool.meta import MetaBackend, MetaFactory
-from retryspool.plugins import data_factory_at, meta_factory_at
+from retryspool.plugins import meta_factory_at
 
 
 @pytest.fixture(
@@ -55,38 +50,4 @@ def meta_factory(new_meta_factory: NewMetaFactory) -> MetaFactory:
 def meta(meta_factory: MetaFactory) -> Iterator[MetaBackend]:
     """An open, empty backend."""
     with meta_factory.create() as backend:
-        yield backend
-
-
-@pytest.fixture(
-    params=[
-        *DATA_FACTORIES,
-        *(pytest.param(name, marks=getattr(pytest.mark, SERVER_MARKS[url])) for name, url in DATA_SERVERS.items()),
-    ]
-)
-def new_data_factory(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> NewDataFactory:
-    """Make a factory of an empty store, each time another."""
-    if request.param in DATA_SERVERS:
-        at_server = data_factory_at(request.getfixturevalue(DATA_SERVERS[request.param]))
-        return lambda: at_server.in_namespace(new_namespace())
-    return lambda: DATA_FACTORIES[request.param](tmp_path_factory.mktemp("data"))
-
-
-@pytest.fixture
-def new_data(new_data_factory: NewDataFactory) -> Iterator[NewData]:
-    """Open an empty store, each time another."""
-    with ExitStack() as opened:
-        yield lambda: opened.enter_context(new_data_factory().create())
-
-
-@pytest.fixture
-def data_factory(new_data_factory: NewDataFactory) -> DataFactory:
-    """The factory whose store `data` has open."""
-    return new_data_factory()
-
-
-@pytest.fixture
-def data(data_factory: DataFactory) -> Iterator[DataBackend]:
-    """An open, empty backend."""
-    with data_factory.create() as backend:
         yield backend

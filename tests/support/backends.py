@@ -6,12 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 from uuid import uuid4
 
-from minimal_backends import MinimalDataFactory, MinimalMetaFactory
+from minimal_backends import MinimalMetaFactory
 
-from retryspool.data import DataBackend, DataFactory
-from retryspool.memory import MemoryDataFactory, MemoryMetaFactory
+from retryspool.memory import MemoryMetaFactory
 from retryspool.meta import MetaBackend, MetaFactory
-from retryspool_fs_data import FsDataFactory
 from retryspool_fs_meta import FsMetaFactory
 
 META_FACTORIES: dict[str, Callable[[Path], MetaFactory]] = {
@@ -19,15 +17,9 @@ META_FACTORIES: dict[str, Callable[[Path], MetaFactory]] = {
     "memory": lambda _: MemoryMetaFactory(),
     "fs": FsMetaFactory,
 }
-DATA_FACTORIES: dict[str, Callable[[Path], DataFactory]] = {
-    "minimal": lambda _: MinimalDataFactory(),
-    "memory": lambda _: MemoryDataFactory(),
-    "fs": FsDataFactory,
-}
 """Each makes the factory of an empty store, from an empty folder of its own."""
 
 META_SERVERS = {"redis": "redis_url"}
-DATA_SERVERS = {"pg": "pg_url", "s3": "s3_url", "s3 on moto": "moto_url"}
 """Those on servers: the fixture that gives the URL. Each store is a namespace of its own there."""
 SERVER_MARKS = {"redis_url": "redis", "pg_url": "pg", "s3_url": "s3", "moto_url": "s3"}
 """The mark by which a run leaves a server out, as in `-m "not s3"`."""
@@ -39,6 +31,4 @@ def new_namespace() -> str:
 
 
 NewMetaFactory = Callable[[], MetaFactory]
-NewDataFactory = Callable[[], DataFactory]
 NewMeta = Callable[[], MetaBackend]
-NewData = Callable[[], DataBackend]

@@ -267,3 +267,13 @@ def test_an_iteration_ends_when_the_backend_is_closed(base: Path) -> None:
 
     with pytest.raises(BackendClosedError):
         next(iteration)
+
+
+def test_a_reader_goes_on_after_the_backend_was_closed(base: Path) -> None:
+    backend = FsDataFactory(base).create()
+    backend.store_data("a", b"0123456789" * 100_000)
+    reader = backend.get_data_reader("a")
+    backend.close()
+
+    with reader:
+        assert b"0123456789" * 100_000 == reader.read()
