@@ -28,8 +28,8 @@ class S3DataBackend(DataBackend):
     """Payloads as objects, one each. Made by `S3DataFactory`.
 
     Several processes may open the same bucket and prefix. Readers that are open go on when the backend is closed. One
-    of more than `part_bytes` asks for the payload part by part, and raises `BackendError` if it was replaced or deleted
-    meanwhile, unless the bucket keeps versions.
+    whose connection broke asks for the rest: if the payload was replaced or deleted since, it raises `BackendError`,
+    unless the bucket keeps versions.
     """
 
     capabilities: ClassVar[DataCapabilities] = DataCapabilities(processes=True, durable=True)

@@ -12,7 +12,7 @@ from retryspool.data import Payload, copy_payload
 from retryspool.errors import BackendError, DataNotFoundError, StorageError
 from retryspool_s3_data.failures import translating
 from retryspool_s3_data.layout import key_of
-from retryspool_s3_data.stream import Source
+from retryspool_s3_data.reader import PayloadStream
 from retryspool_s3_data.writer import S3DataWriter
 
 if TYPE_CHECKING:
@@ -75,13 +75,11 @@ def fetch_batch(store: Store, message_ids: Sequence[str], max_bytes: int) -> dic
     def fetch(message_id: str) -> bytes | None:
         store.check()
         try:
-            source = Source(store, message_id)
+            stream = PayloadStream.open(store, message_id)
         except DataNotFoundError:
             return None
-        if source.size > max_bytes:
-            source.whole.close()
-            return None
-        return bytes(source.read_whole())
+        with stream:
+            return stream.readall() if stream.size <= max_bytes else None
 
     ids = list(dict.fromkeys(message_ids))
     fetched = zip(ids, _at_once(store, fetch, ids), strict=True)

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from retryspool.data import DataFactory
 from retryspool.errors import InvalidOptionError, InvalidUrlError
 from retryspool.namespaces import validate_namespace
-from retryspool.urls import parse_url, redact
+from retryspool.urls import parse_url
 from retryspool_s3_data.layout import validate_bucket, validate_prefix
 
 if TYPE_CHECKING:
@@ -57,10 +57,9 @@ class S3DataFactory(DataFactory):
     kms_key: str | None = field(default=None, repr=False)
     """Which of the key service's keys; None for the bucket's."""
     part_bytes: int = 8 * _MIB
-    """What is larger is sent and fetched in parts of this size."""
+    """What is larger is sent in parts of this size."""
     concurrency: int = 4
-    """How many parts of one payload, or payloads of one batch, are under way at a time. With 1 payloads are read in one
-    stream each."""
+    """How many parts of one payload, or payloads of one batch, are under way at a time."""
     connect_timeout: float = 5.0
     """In seconds."""
     timeout: float = 30.0
@@ -115,7 +114,7 @@ class S3DataFactory(DataFactory):
     def from_url(cls, url: str) -> Self:
         """Take the settings from `s3://bucket/prefix`, and all but `client` from what follows, as in `?region=…`."""
         parsed = parse_url(url, _SETTINGS)
-        shown = redact(url)
+        shown = f"s3://{parsed.host}{parsed.path}"  # an endpoint may hold a password too
         if parsed.user or parsed.password or parsed.port is not None:
             raise InvalidUrlError(
                 f"{shown!r} is s3://bucket/prefix; what else there is to say are settings: "

@@ -3,18 +3,23 @@
 A botocore client has one time-out for connecting and one for reading, the same for all requests, and sleeps between
 its attempts. What is changed here:
 
-- Its connection pools cut each request's time-outs down to what is left, and so do the connections for each piece
-  that they send. (By itself, the time-out for connecting bounds the sending of a whole body.)
+- Its connections cut the time-outs down to what is left, anew for each piece that they send or receive. (By itself, a
+  request's time-out begins again with each byte that drips in, and the one for connecting bounds a whole body.)
 - It makes no further attempt when the longest pause before that wouldn't fit in what is left.
 - It notes whether an attempt that failed may have had its effect.
+- Bodies are sent without first asking whether they're welcome (`Expect: 100-continue`). That costs a round trip each
+  time, and botocore's handling of the answer is broken: a connection that ends in the middle of it makes it read the
+  end of file for ever, and after an empty body the next answer is taken for another (boto/botocore#3755).
 """
 
 # ruff: noqa: SLF001 -- botocore and urllib3 have no public way to any of this
 
 from __future__ import annotations
 
+import io
 import threading
 from contextvars import ContextVar
+from http.client import HTTPResponse
 from typing import TYPE_CHECKING, Any, cast
 
 import botocore
@@ -76,7 +81,9 @@ def keep_to_deadlines(client: S3Client, send_timeout_s: float | None = None) -> 
         for manager in managers:
             manager.pool_classes_by_scheme = pools
             manager.clear()
-    cast("Any", client.meta.events).register_first("needs-retry.s3", _needs_retry, unique_id="retryspool-s3-data")
+    events = cast("Any", client.meta.events)
+    events.register_first("needs-retry.s3", _needs_retry, unique_id="retryspool-s3-data")
+    events.register("before-send.s3", _send_body_at_once, unique_id="retryspool-s3-data-send")
 
 
 def _pools(send_timeout_s: float | None) -> dict[str, type]:
@@ -96,7 +103,7 @@ else:  # two kinds of each are made of these, by _pools()
 
 
 class _Pool(_PoolBase):
-    """A pool that gives each request the time that is left, at most."""
+    """A pool that gives connecting the time that is left, at most."""
 
     def urlopen(self, *args: Any, **kwargs: Any) -> Any:
         left = remaining()
@@ -104,14 +111,16 @@ class _Pool(_PoolBase):
             if left <= 0:
                 raise PoolConnectTimeoutError("the deadline has passed")
             asked: Any = kwargs.get("timeout") or self.timeout
-            kwargs["timeout"] = Timeout(total=left, connect=asked._connect, read=asked._read)
+            connect = left if asked.connect_timeout is None else min(left, asked.connect_timeout)
+            kwargs["timeout"] = Timeout(connect=connect, read=asked.read_timeout)
         return super().urlopen(*args, **kwargs)
 
 
 class _Connection(_ConnectionBase):
-    """A connection whose time-out while sending is one of each piece, and not that of connecting for the whole."""
+    """A connection that gives each piece of a body the time that is left, at most, and so each piece of a reply."""
 
     send_timeout: float | None
+    response_class: Any
     sock: Any
     timeout: Any
 
@@ -127,19 +136,63 @@ class _Connection(_ConnectionBase):
             view = memoryview(str)
             pieces = [view[start : start + _PIECE_BYTES] for start in range(0, len(view), _PIECE_BYTES)]
         for piece in pieces:
-            self._limit(self.sock)
+            _limit(self.sock, self.timeout)
             super().send(piece)
 
     def getresponse(self) -> Any:
-        sock = self.sock  # the response may take it over
-        response = super().getresponse()
-        self._limit(sock)  # what the headers took is no more left for the body
-        return response
+        self.response_class = _Response
+        return super().getresponse()
 
-    def _limit(self, sock: Any) -> None:
-        left = remaining()
-        if sock is not None and left is not None and sock.fileno() >= 0:
-            sock.settimeout(max(0.001, left if self.timeout is None else min(left, self.timeout)))
+
+class _Response(HTTPResponse):
+    """A reply that is received by a `_Receiver`."""
+
+    def __init__(self, sock: Any, *args: Any, **kwargs: Any) -> None:
+        super().__init__(sock, *args, **kwargs)
+        self.fp.close()
+        self.fp = io.BufferedReader(_Receiver(sock))
+
+
+class _Receiver(io.RawIOBase):
+    """Receives from a socket, and waits no longer than the time that is left."""
+
+    def __init__(self, sock: Any) -> None:
+        super().__init__()
+        self._sock = sock
+        self._raw = sock.makefile("rb", buffering=0)
+        self._timeout = sock.gettimeout()
+        self._limited = False
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any, /) -> int | None:
+        limited = _limit(self._sock, self._timeout)
+        if self._limited and not limited:
+            self._sock.settimeout(self._timeout)
+        self._limited = limited
+        received: int | None = self._raw.readinto(buffer)
+        return received
+
+    def close(self) -> None:
+        if not self.closed:
+            super().close()
+            self._raw.close()
+
+
+def _limit(sock: Any, timeout: float | None) -> bool:
+    """Cut a socket's time-out down to what is left; return whether there's a limit at all."""
+    left = remaining()
+    if left is None:
+        return False
+    if left <= 0:
+        raise TimeoutError("the deadline has passed")
+    sock.settimeout(left if timeout is None else min(left, timeout))
+    return True
+
+
+def _send_body_at_once(request: Any, **_: object) -> None:
+    request.headers.pop("Expect", None)  # it isn't signed
 
 
 def _needs_retry(
