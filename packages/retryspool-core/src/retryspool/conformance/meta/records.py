@@ -245,6 +245,17 @@ class RecordTests(MetaSuite):
         assert times == [record.lease_expires for record in found]
 
     @clause("META-4")
+    def test_integers_are_kept_to_the_last_digit(self, meta: MetaBackend) -> None:
+        numbers = [0, 2**31 - 1, 2**31, 2**32, 2**53 + 1, 2**63 - 2, 2**63 - 1]
+        names = ("attempts", "max_attempts", "size", "priority", "deliveries")
+        for number in numbers:
+            store(meta, f"m{number}", **dict.fromkeys(names, number))
+
+        for number in numbers:
+            read = meta.get_meta(f"m{number}")
+            assert dict.fromkeys(names, number) == {name: getattr(read, name) for name in names}
+
+    @clause("META-4")
     def test_what_the_caller_does_with_its_headers_afterwards_changes_nothing(self, meta: MetaBackend) -> None:
         mine = {"k": "v"}
         stored = store(meta, "a", headers=mine)

@@ -18,7 +18,6 @@ from retryspool.conformance.meta_suite import MetaSuite, OpenMeta, everything
 from retryspool.conformance.profiles import Profile
 from retryspool.conformance.racing import race
 from retryspool.conformance.strategies import records
-from retryspool.deadline import deadline
 from retryspool.errors import MessageNotFoundError, StateConflictError
 from retryspool.meta import ListOptions, MetaBackend
 from retryspool.model import NEVER, ZERO_TIME, MessageMetadata, State
@@ -123,33 +122,6 @@ class UpdateTests(MetaSuite):
                 missing()
             assert isinstance(error.value, KeyError)
             assert ("nobody", "message 'nobody' does not exist") == (error.value.message_id, str(error.value))
-
-    @clause("META-7", "META-11", "META-14")
-    def test_refusals_use_nothing_up(self, meta: MetaBackend, open_meta: OpenMeta) -> None:
-        store(meta, "a")
-        other = open_meta()
-
-        with deadline(
-            60
-        ):  # a transaction that each leaves open, a connection that each keeps: sooner or later it hangs
-            for _ in range(30):
-                for refused in (
-                    lambda: meta.get_meta("x"),
-                    lambda: meta.update_meta("x", MessageMetadata("x")),
-                    lambda: meta.delete_meta("x"),
-                    lambda: meta.move_to_state("x", State.INCOMING, State.HOLD),
-                ):
-                    with pytest.raises(MessageNotFoundError):
-                        refused()
-                for refused in (
-                    lambda: meta.update_meta("a", MessageMetadata("a"), if_version=9),
-                    lambda: meta.delete_meta("a", if_version=9),
-                    lambda: meta.move_to_state("a", State.HOLD, State.INCOMING),
-                ):
-                    with pytest.raises(StateConflictError):
-                        refused()
-            assert 2 == other.update_meta("a", MessageMetadata("a")).version
-            assert 3 == meta.update_meta("a", MessageMetadata("a")).version
 
     # -- versions ------------------------------------------------------------------------------------------------------
 
