@@ -1,4 +1,4 @@
-"""What the backends in memory promise beyond what all do (that is in tests/behaviour)."""
+"""What the backends in memory promise beyond what all do (that is in the conformance suite)."""
 
 from __future__ import annotations
 

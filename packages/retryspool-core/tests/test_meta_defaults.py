@@ -1,4 +1,4 @@
-"""The defaults against a rival who writes at the worst moment; what they do undisturbed is in tests/behaviour."""
+"""The defaults against a rival who writes at the worst moment; undisturbed, they are run by the conformance suite."""
 
 from __future__ import annotations
 

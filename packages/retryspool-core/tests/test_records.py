@@ -1,4 +1,4 @@
-"""The rules by which each write changes a record; what they promise of stores is in tests/behaviour."""
+"""The rules by which each write changes a record; what they promise of stores is in the conformance suite."""
 
 from __future__ import annotations
 
