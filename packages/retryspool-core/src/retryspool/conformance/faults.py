@@ -10,8 +10,11 @@ import enum
 from dataclasses import dataclass, replace
 
 __all__ = [
+    "ALL_CUTS",
     "BLACK_HOLE",
     "BROKEN_OFF",
+    "BROKEN_OFF_EARLY",
+    "BROKEN_OFF_LATE",
     "CUTS",
     "DELAY",
     "DRIP",
@@ -41,7 +44,7 @@ class Treatment(enum.Enum):
     RESET = "reset"
     """They vanish, and both sides get a RST."""
     BREAK_OFF = "break off"
-    """Half of the chunk passes, then the stream ends as if in order."""
+    """A part of the chunk passes, then the stream ends as if in order."""
 
 
 class Connecting(enum.Enum):
@@ -64,6 +67,8 @@ class Fault:
     connecting: Connecting = Connecting.ACCEPT
     spared: int = 0
     """So many requests, or replies, pass before it strikes. Only for `RESET` and `BREAK_OFF`."""
+    kept: float = 0.5
+    """What `BREAK_OFF` lets pass of the reply's first chunk: all but a byte at the most."""
     times: int | None = None
     """So often it strikes, and then no more; None: always. Only for `RESET` and `BREAK_OFF`."""
 
@@ -93,6 +98,9 @@ RESET_REQUEST = Fault(name="reset-before-request", request=Treatment.RESET)
 RESET_REPLY = Fault(name="reset-before-reply", reply=Treatment.RESET)
 """The server has carried out the request, and has answered; nothing of the reply reaches the client."""
 BROKEN_OFF = Fault(name="broken-off-reply", reply=Treatment.BREAK_OFF)
+BROKEN_OFF_EARLY = Fault(name="early-broken-off-reply", reply=Treatment.BREAK_OFF, kept=0.15)
+BROKEN_OFF_LATE = Fault(name="late-broken-off-reply", reply=Treatment.BREAK_OFF, kept=1.0)
+"""Nothing but the last byte is missing."""
 BLACK_HOLE = Fault(name="black-hole", request=Treatment.SWALLOW)
 """Connections are accepted, requests go nowhere."""
 LOST_REPLY = Fault(name="lost-reply", reply=Treatment.SWALLOW)
@@ -102,6 +110,9 @@ REFUSED = Fault(name="refused", connecting=Connecting.REFUSE)
 
 CUTS = (RESET_REQUEST, RESET_REPLY, BROKEN_OFF)
 """Those that end a connection at a certain request or reply."""
+
+ALL_CUTS = (RESET_REQUEST, RESET_REPLY, BROKEN_OFF_EARLY, BROKEN_OFF, BROKEN_OFF_LATE)
+"""Likewise, with replies that end in their head, in their middle, and right before their end."""
 
 FAULTS = (DELAY, DRIP, RESET_REQUEST, RESET_REPLY, BROKEN_OFF, BLACK_HOLE, LOST_REPLY, HALF_OPEN, REFUSED)
 """All of them."""

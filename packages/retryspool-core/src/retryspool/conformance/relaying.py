@@ -157,7 +157,7 @@ class Connection:
                 self.reset()
             case Treatment.BREAK_OFF if is_new and self._rules.strikes():
                 with suppress(OSError):
-                    self._client.send(chunk[: len(chunk) // 2])
+                    self._client.send(chunk[: min(int(len(chunk) * fault.kept), len(chunk) - 1)])
                 self._end()
             case _:
                 self._replies.put(chunk, fault.reply)

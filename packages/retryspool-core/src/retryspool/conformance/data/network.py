@@ -23,6 +23,7 @@ from retryspool.conformance.data.network_calls import (
 )
 from retryspool.conformance.data_suite import DataSuite, read, sizes
 from retryspool.conformance.faults import (
+    ALL_CUTS,
     BLACK_HOLE,
     CUTS,
     DRIP,
@@ -129,7 +130,7 @@ class NetworkTests(DataSuite, Severing[DataFactory, DataBackend]):
         wrong: list[str] = []
         for name, run in READS.items():
             expected = soon(partial(run, link.backend))
-            for plan, limit_s in plans(CUTS, profile.faults):
+            for plan, limit_s in plans(ALL_CUTS, profile.faults):
                 with link.network.failing(plan):
                     result = result_of(partial(run, link.backend), limit_s=limit_s)
                 if result != expected and not is_without_effect(result):
@@ -188,7 +189,7 @@ class NetworkTests(DataSuite, Severing[DataFactory, DataBackend]):
         data.store_many([(f"m{number}", b"x" * number) for number in range(40)])
         expected = sizes(data)
 
-        for plan, limit_s in plans(CUTS, profile.faults, points=5):
+        for plan, limit_s in plans(ALL_CUTS, profile.faults, points=4):
             with link.network.failing(plan):
                 found = result_of(lambda: sizes(link.backend), limit_s=limit_s)
             assert found == expected or is_given_up(found), f"{plan.summary}: {found!r}"

@@ -12,6 +12,7 @@ from typing import cast
 import pytest
 
 from retryspool.conformance.faults import (
+    ALL_CUTS,
     BLACK_HOLE,
     CUTS,
     DRIP,
@@ -101,7 +102,7 @@ class NetworkTests(MetaSuite, Severing[MetaFactory, MetaBackend]):
         wrong: list[str] = []
         for name, read in READS.items():
             expected = soon(partial(read, link.backend))
-            for plan, limit_s in plans(CUTS, profile.faults):
+            for plan, limit_s in plans(ALL_CUTS, profile.faults):
                 with link.network.failing(plan):
                     result = result_of(partial(read, link.backend), limit_s=limit_s)
                 if result != expected and not is_without_effect(result):
@@ -162,7 +163,7 @@ class NetworkTests(MetaSuite, Severing[MetaFactory, MetaBackend]):
         for message_id in ids:
             meta.store_meta(message_id, MessageMetadata(message_id))
 
-        for plan, limit_s in plans(CUTS, profile.faults, points=5):
+        for plan, limit_s in plans(ALL_CUTS, profile.faults, points=4):
             with link.network.failing(plan):
                 found = result_of(lambda: _incoming(link.backend), limit_s=limit_s)
             assert is_given_up(found) or (isinstance(found, list) and sorted(ids) == sorted(found)), (
