@@ -1,14 +1,17 @@
 """Kill processes that enqueue and that work, `kill -9`, at random moments, round after round; then audit the spool.
 
     python tests/faults/kill_rounds.py --rounds 100
+    python tests/faults/kill_rounds.py --stalls --handling 0.1 --meta redis://localhost/0 --data fs:/tmp/payloads
 
 Several processes enqueue into one spool, several work it off. Each writes a ledger: what was acknowledged to it, and
-which handler began and ended when. In each round one of them is killed and another takes its place. In the end what is
-left is worked off, and the ledgers must say that
+which handler began and ended when. In each round one of them is killed and another takes its place; or one that works
+is frozen (`--stalls`) until its leases are over, and thawed: it goes on as if it still held its messages. In the end
+what is left is worked off, and the ledgers must say that
 
 - every acknowledged message was delivered, whole;
 - none is left, and none is stuck after its lease;
-- what was delivered twice was being delivered by a process when that was killed.
+- what was delivered twice was being delivered by a process when that was killed, or frozen for longer than a lease;
+- a result that came after that was refused: what was settled was settled once.
 """
 
 from __future__ import annotations
@@ -18,6 +21,8 @@ import hashlib
 import itertools
 import os
 import random
+import secrets
+import signal
 import subprocess
 import sys
 import tempfile
@@ -30,7 +35,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import BinaryIO
 
-from retryspool import Message, Outgoing, Queue
+from retryspool import Message, Outgoing, Queue, Severity
+from retryspool.plugins import registry
 
 LEASE_S = 1.0
 DRAIN_S = 60.0
@@ -41,8 +47,29 @@ SETTLING_S = 5.0
 # -- what is killed ----------------------------------------------------------------------------------------------------
 
 
-def open_queue(spool: Path) -> Queue:
-    return Queue.open(spool, lease_s=LEASE_S, poll_s=1, concurrency=4, batch_size=20, max_lost_deliveries=1000)
+@dataclass(frozen=True)
+class Place:
+    """Where the spool is: in a folder, or in two stores."""
+
+    folder: Path
+    meta: str | None = None
+    data: str | None = None
+    handling_s: float = 0.003
+    """How long a handler takes at most."""
+
+    def open(self) -> Queue:
+        where = {"meta": self.meta, "data": self.data} if self.meta else {"path": str(self.folder / "spool")}
+        options = {"lease_s": LEASE_S, "poll_s": 1, "concurrency": 4, "batch_size": 20, "max_lost_deliveries": 1000}
+        return Queue.open(**where, **options)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+    def arguments(self) -> list[str]:
+        stores = ["--meta", self.meta, "--data", self.data] if self.meta and self.data else []
+        return ["--folder", str(self.folder), "--handling", str(self.handling_s), *stores]
+
+    def destroy(self) -> None:
+        if self.meta and self.data:
+            registry.meta_factory_at(self.meta).destroy()
+            registry.data_factory_at(self.data).destroy()
 
 
 def open_ledger(path: Path) -> Callable[[str, str], None]:
@@ -55,10 +82,10 @@ def _write(fd: int, line: str) -> None:
     os.write(fd, line.encode())
 
 
-def enqueue(spool: Path, ledger: Path) -> None:
+def enqueue(place: Place, ledger: Path) -> None:
     """Enqueue in each way that there is, for ever."""
     note = open_ledger(ledger)
-    with open_queue(spool) as queue:
+    with place.open() as queue:
         for number in itertools.count():
             payload = os.urandom(random.choice((0, 10, 1000, 20_000)))
             headers = {"sha": hashlib.sha256(payload).hexdigest()}
@@ -73,23 +100,35 @@ def enqueue(spool: Path, ledger: Path) -> None:
                 for record in queue.enqueue_many([Outgoing(payload=payload, headers=headers)] * 3):
                     assert not isinstance(record, Exception), record
                     note("accepted", record.id)
-            time.sleep(0.002)  # so that those who work can keep up
+            time.sleep(max(0.002, place.handling_s / 2))  # so that those who work can keep up
 
 
-def work(spool: Path, ledger: Path, *, until_idle: bool = False) -> None:
+def work(place: Place, ledger: Path, *, until_idle: bool = False) -> None:
     """Work, for ever or until there's nothing left to do."""
     note = open_ledger(ledger)
-    queue = open_queue(spool)
+    queue = place.open()
 
     @queue.handler
     def deliver(message: Message, payload: BinaryIO) -> None:
         note("begun", message.id)
         whole = hashlib.sha256(payload.read()).hexdigest() == message.headers["sha"]
-        time.sleep(random.uniform(0, 0.003))
+        time.sleep(random.uniform(0, place.handling_s))
         note("delivered" if whole else "torn", message.id)
 
+    counting = threading.Thread(target=_count_settled, args=(queue, note), daemon=True)
+    counting.start()
     queue.run(until_idle=until_idle)
+    counted = queue.counters.snapshot()
+    note("settled", str(int(counted["delivered"])))
+    note("refused", str(int(counted["lost_leases"])))
     queue.close()
+
+
+def _count_settled(queue: Queue, note: Callable[[str, str], None]) -> None:
+    """Note now and then how much was refused, for whoever is killed."""
+    while True:
+        threading.Event().wait(0.1)
+        note("refused", str(int(queue.counters.snapshot()["lost_leases"])))
 
 
 # -- who kills ---------------------------------------------------------------------------------------------------------
@@ -103,6 +142,8 @@ class Player:
     ledger: Path
     process: subprocess.Popen[bytes]
     killed: float | None = None
+    frozen: list[tuple[float, float]] = field(default_factory=list[tuple[float, float]])
+    """From when to when."""
 
 
 @dataclass
@@ -113,27 +154,30 @@ class Deliveries:
     done: dict[str, int] = field(default_factory=lambda: defaultdict(int))
 
 
-def start(role: str, folder: Path, number: int) -> Player:
-    ledger = folder / f"{role}-{number}.ledger"
+def start(role: str, place: Place, number: int) -> Player:
+    ledger = place.folder / f"{role}-{number}.ledger"
     ledger.touch()
-    command = [sys.executable, __file__, "--play", role, "--folder", str(folder), "--ledger", str(ledger)]
+    command = [sys.executable, __file__, "--play", role, "--ledger", str(ledger), *place.arguments()]
     return Player(role, ledger, subprocess.Popen(command))
 
 
-def play_rounds(folder: Path, rounds: int, producers: int, workers: int) -> list[Player]:
-    """Kill one process a round; return all that ever were, the last ones killed too."""
+def play_rounds(place: Place, rounds: int, producers: int, workers: int, *, stalls: bool) -> list[Player]:
+    """Kill one process a round, or freeze one; return all that ever were, the last ones killed too."""
     numbers = itertools.count()
-    players = [start("enqueue", folder, next(numbers)) for _ in range(producers)]
-    players += [start("work", folder, next(numbers)) for _ in range(workers)]
+    players = [start("enqueue", place, next(numbers)) for _ in range(producers)]
+    players += [start("work", place, next(numbers)) for _ in range(workers)]
     alive = list(players)
     try:
         _wait_for_the_first(alive)
         for _ in range(rounds):
             time.sleep(random.uniform(0.02, 0.5))
             victim = random.choice(alive)
+            if stalls and victim.role == "work":
+                _freeze(victim)
+                continue
             _kill(victim)
             alive.remove(victim)
-            alive.append(start(victim.role, folder, next(numbers)))
+            alive.append(start(victim.role, place, next(numbers)))
             players.append(alive[-1])
     finally:
         for player in alive:
@@ -146,6 +190,14 @@ def _wait_for_the_first(alive: list[Player]) -> None:
     while not all(player.ledger.stat().st_size for player in alive):
         assert time.monotonic() < until, "nothing was enqueued and delivered"
         time.sleep(0.01)
+
+
+def _freeze(player: Player) -> None:
+    began = time.monotonic()
+    player.process.send_signal(signal.SIGSTOP)
+    time.sleep(random.uniform(1.2, 2) * LEASE_S)  # so long that others take over what it holds
+    player.frozen.append((began, time.monotonic()))
+    player.process.send_signal(signal.SIGCONT)
 
 
 def _kill(player: Player) -> None:
@@ -162,11 +214,12 @@ def lines(players: list[Player]) -> Iterator[tuple[float, str, str, Player]]:
             yield float(moment), what, message_id, player
 
 
-def audit(folder: Path, players: list[Player]) -> list[str]:
+def audit(place: Place, players: list[Player]) -> list[str]:
     """Print the account; return what is wrong."""
     accepted: set[str] = set()
     deliveries = Deliveries()
     wrong: list[str] = []
+    refused: dict[str, int] = {}
     for moment, what, message_id, player in sorted(lines(players), key=lambda line: line[0]):
         if what == "accepted":
             if message_id in accepted:
@@ -176,13 +229,16 @@ def audit(folder: Path, players: list[Player]) -> list[str]:
             deliveries.begun[message_id].append((moment, player))
         elif what == "delivered":
             deliveries.done[message_id] += 1
-        else:
+        elif what == "refused":
+            refused[player.ledger.stem] = int(message_id)
+        elif what != "settled":
             wrong.append(f"{message_id} was {what}")
     wrong += [f"{message_id} is lost" for message_id in accepted - deliveries.done.keys()]
     wrong += list(_unexcused(deliveries))
-    with open_queue(folder / "spool") as queue:
+    with place.open() as queue:
         wrong += [f"{count} messages are left {state}" for state, count in queue.counts().items() if count]
-        wrong += [f"check: {finding.subject} {finding.text}" for finding in queue.check()]
+        harmful = [finding for finding in queue.check() if finding.severity is not Severity.NOTICE]
+        wrong += [f"check: {finding.subject} {finding.text}" for finding in harmful]
         for _ in queue.reconcile(grace=timedelta(0)):
             pass  # orphan payloads: of enqueues that were killed between their two writes
         wrong += [f"a payload is left: {info.message_id}" for info in queue.spool.data.iter_data()]
@@ -191,8 +247,9 @@ def audit(folder: Path, players: list[Player]) -> list[str]:
     for player in players:
         kills[player.role] += 1
     print(  # noqa: T201 -- the account
-        f"killed: {kills['enqueue']} that enqueued, {kills['work']} that worked; accepted {len(accepted)}, "
-        f"delivered {len(deliveries.done)}, delivered twice {twice}, wrong {len(wrong)}"
+        f"killed: {kills['enqueue']} that enqueued, {kills['work']} that worked; "
+        f"frozen {sum(len(player.frozen) for player in players)} times, {sum(refused.values())} late results refused; "
+        f"accepted {len(accepted)}, delivered {len(deliveries.done)}, delivered twice {twice}, wrong {len(wrong)}"
     )
     return wrong
 
@@ -200,8 +257,10 @@ def audit(folder: Path, players: list[Player]) -> list[str]:
 def _unexcused(deliveries: Deliveries) -> Iterator[str]:
     for message_id, begun in deliveries.begun.items():
         for moment, player in begun[:-1]:
-            if player.killed is None or player.killed - moment > SETTLING_S:
-                yield f"{message_id} was delivered again, though {player.ledger.stem} wasn't killed over it"
+            was_killed = player.killed is not None and player.killed - moment <= SETTLING_S
+            was_frozen = any(began - SETTLING_S <= moment <= ended for began, ended in player.frozen)
+            if not (was_killed or was_frozen):
+                yield f"{message_id} was delivered again; {player.ledger.stem} was neither killed nor frozen over it"
 
 
 def main() -> int:
@@ -210,35 +269,50 @@ def main() -> int:
     parser.add_argument("--producers", type=int, default=2)
     parser.add_argument("--workers", type=int, default=3)
     parser.add_argument("--seed", type=int, default=None)
-    parser.add_argument("--folder", type=Path, default=None, help="where the spool is made; kept")
+    parser.add_argument("--stalls", action="store_true", help="freeze those that work, in place of killing them")
+    parser.add_argument("--handling", type=float, default=0.003, help="how long a handler takes at most, in seconds")
+    parser.add_argument("--folder", type=Path, default=None, help="where ledgers and the spool are made; kept")
+    parser.add_argument("--meta", help="a metadata store by URL; a namespace of it is used")
+    parser.add_argument("--data", help="a data store by URL; a namespace of it is used")
     parser.add_argument("--play", choices=["enqueue", "work"], help=argparse.SUPPRESS)
     parser.add_argument("--ledger", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.play:
-        (enqueue if options.play == "enqueue" else work)(options.folder / "spool", options.ledger)
+        place = Place(options.folder, options.meta, options.data, options.handling)
+        (enqueue if options.play == "enqueue" else work)(place, options.ledger)
         return 0
+    if (options.meta is None) != (options.data is None):
+        parser.error("--meta and --data go together")
     random.seed(options.seed)
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.folder or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
-        players = play_rounds(folder, options.rounds, options.producers, options.workers)
-        wrong = drain(folder, players)
-        wrong += audit(folder, players)
+        namespace = f"k{secrets.token_hex(6)}"
+        stores = [url and within(url, namespace) for url in (options.meta, options.data)]
+        place = Place(folder, *stores, handling_s=options.handling)
+        players = play_rounds(place, options.rounds, options.producers, options.workers, stalls=options.stalls)
+        wrong = drain(place, players)
+        wrong += audit(place, players)
+        place.destroy()
     for each in wrong[:50]:
         print(each)  # noqa: T201 -- and what is wrong with it
     return 1 if wrong else 0
 
 
-def drain(folder: Path, players: list[Player]) -> list[str]:
+def within(url: str, namespace: str) -> str:
+    """Return the URL of a namespace of a store."""
+    return f"{url}{'&' if '?' in url else '?'}namespace={namespace}"
+
+
+def drain(place: Place, players: list[Player]) -> list[str]:
     """Work off what is left, here; return what is wrong if there's no end to it."""
-    rest = Player("work", folder / "the-last.ledger", subprocess.Popen(["true"]))
+    rest = Player("work", place.folder / "the-last.ledger", subprocess.Popen(["true"]))
     rest.process.wait()
     players.append(rest)
-    spool = folder / "spool"
     until = time.monotonic() + DRAIN_S
-    with open_queue(spool) as queue:
+    with place.open() as queue:
         while time.monotonic() < until:
-            work(spool, rest.ledger, until_idle=True)
+            work(place, rest.ledger, until_idle=True)
             if not any(queue.counts().values()):
                 return []
             threading.Event().wait(LEASE_S / 5)  # for the leases of those that were killed
