@@ -12,8 +12,7 @@ from retryspool.conformance.rerouting import reroute
 from retryspool.conformance.suite import Through
 from retryspool.data import DataFactory
 from retryspool.meta import MetaFactory
-from retryspool.plugins import get_data_factory, get_meta_factory
-from retryspool.urls import scheme_of
+from retryspool.plugins import data_factory_at, meta_factory_at
 
 
 class _Given:
@@ -54,8 +53,8 @@ class TestData(_Given, DataBackendSuite):
 
 
 def _meta(url: str, namespace: str) -> MetaFactory:
-    return get_meta_factory(scheme_of(url)).from_url(url).in_namespace(namespace)
+    return meta_factory_at(url).in_namespace(namespace)
 
 
 def _data(url: str, namespace: str) -> DataFactory:
-    return get_data_factory(scheme_of(url)).from_url(url).in_namespace(namespace)
+    return data_factory_at(url).in_namespace(namespace)
