@@ -55,13 +55,13 @@ def _of_tables(store: Store) -> Iterator[Finding]:
         found: list[tuple[str, bool, bool]] = []
         for suffix in ("", "_chunks", "_loose", "_readers"):
             name = sql.Identifier.as_string(store.table.beside(suffix), connection).replace("%%", "%")
-            row = connection.execute(
+            rows = connection.run(
                 "SELECT relpersistence = 'u', (SELECT bool_and(has_table_privilege(c.oid, needed)) "
                 "FROM unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS needed) "
                 "FROM pg_class AS c WHERE c.oid = to_regclass(%s)",
                 (name,),
-            ).fetchone()
-            found.append((name, row is not None and row[0], row is not None and row[1]))
+            )
+            found += [(name, is_unlogged, is_writable) for is_unlogged, is_writable in rows]
         return found
 
     for name, is_unlogged, is_writable in store.connections.use(_DOING, ask, effect=False):

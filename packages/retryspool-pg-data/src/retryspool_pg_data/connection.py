@@ -10,9 +10,10 @@ import math
 import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
-from typing import Any, Self, TypeVar
+from typing import Any, LiteralString, Self, TypeVar
 
 import psycopg
+from psycopg import sql
 from psycopg.abc import PQGen
 from psycopg.rows import TupleRow, tuple_row
 from psycopg_pool import ConnectionPool
@@ -21,6 +22,7 @@ __all__ = ["BoundedConnection", "NoAnswerError", "OnFailure"]
 
 R = TypeVar("R")
 
+Statement = LiteralString | bytes | sql.SQL | sql.Composed
 OnFailure = Callable[[float, psycopg.Error], None]
 """Is told of a connection that couldn't be made: when that was begun, by the monotonic clock, and the error."""
 
@@ -65,7 +67,7 @@ class BoundedConnection(psycopg.Connection[TupleRow]):
                 on_failure(began, error)
             raise
 
-    def run(self, statement: bytes, parameters: Sequence[object]) -> list[TupleRow]:
+    def run(self, statement: Statement, parameters: Sequence[object] = ()) -> list[TupleRow]:
         """Run a statement and return the rows that it answers with."""
         # Kept, as making one takes long; with our kind of rows, whatever the pool's owner has set.
         cursor, self._cursor = self._cursor or self.cursor(binary=True, row_factory=tuple_row), None

@@ -28,13 +28,22 @@ Pool = ConnectionPool[BoundedConnection]
 
 _SLICE_S = 0.25
 """How long to wait for a connection before looking whether there can be one."""
-_FRESH_S = 0.5
-"""How long ago a connection must have been used for a look whether it's still there."""
+_FRESH_S = 0.01
+"""How long ago a connection must have been used for a look whether it's still there: it takes longer than all else."""
 _CLOSE_S = 0.1
 """How long to wait for the pool's threads: nearly none, as they may be connecting to a server that hangs."""
 
 _inherited: list[Pool] = []
 """Pools that came by a fork: kept for good, since what they do at their end would reach the parent's connections."""
+
+
+class _LazyPool(ConnectionPool[BoundedConnection]):
+    """A pool that doesn't connect before it's asked for a connection."""
+
+    def keep(self, count: int) -> None:
+        """Have so many connections open from now on. psycopg's own `resize` would make them beyond `max_size` too."""
+        with self._lock:
+            self._min_size = count
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +65,11 @@ class OwnPool:
         }
         if not self.prepare:
             settings["prepare_threshold"] = None
-        return ConnectionPool(
+        return _LazyPool(
             self.conninfo,
             connection_class=BoundedConnection,
             kwargs=settings,
-            min_size=min(self.min_size, 1),  # until a second one is needed at the same time
+            min_size=0,  # until two are needed at a time
             max_size=self.max_size,
             name="retryspool-pg-data",
             # It would wait longer and longer between its attempts, and whoever asks meanwhile would wait with it. So
@@ -199,8 +208,8 @@ class Connections:
     def _grow(self, pool: Pool) -> None:
         with self._lock:
             grown, self._is_grown = self._is_grown, True
-        if not grown and isinstance(self._source, OwnPool):
-            pool.resize(self._source.min_size, self._source.max_size)
+        if not grown and isinstance(pool, _LazyPool) and isinstance(self._source, OwnPool):
+            pool.keep(self._source.min_size)
 
     def _return(self, pool: Pool, connection: BoundedConnection) -> None:
         self._taken.discard(connection)

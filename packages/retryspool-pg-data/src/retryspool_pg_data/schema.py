@@ -70,7 +70,7 @@ def migrate(connection: BoundedConnection, table: Table) -> None:
     with connection.transaction():
         # Let go of at the end of the transaction, by the server: nothing is left behind by who dies, or by a proxy.
         _run(connection, table, "SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
-        connection.execute("SELECT pg_advisory_xact_lock(%s)", (_lock_key(table),))
+        connection.run("SELECT pg_advisory_xact_lock(%s)", (_lock_key(table),))
         _run(connection, table, "CREATE TABLE IF NOT EXISTS {schema} (version INTEGER NOT NULL)")
         version = _stored_version(connection, table)
         for step in _STEPS[version:]:
@@ -85,16 +85,15 @@ def migrate(connection: BoundedConnection, table: Table) -> None:
 def destroy(connection: BoundedConnection, table: Table) -> None:
     """Drop the tables, those that there are."""
     with connection.transaction():
-        connection.execute("SELECT pg_advisory_xact_lock(%s)", (_lock_key(table),))
+        connection.run("SELECT pg_advisory_xact_lock(%s)", (_lock_key(table),))
         for suffix in (*_OURS, ""):
-            statement = sql.SQL("DROP TABLE IF EXISTS {table}").format(table=table.beside(suffix))
-            connection.execute(statement, ())
+            connection.run(sql.SQL("DROP TABLE IF EXISTS {table}").format(table=table.beside(suffix)))
 
 
 def _run(
     connection: BoundedConnection, table: Table, statement: LiteralString, parameters: Sequence[object] = ()
 ) -> None:
-    connection.execute(_fill(table, statement), parameters)
+    connection.run(_fill(table, statement), parameters)
 
 
 def _fill(table: Table, statement: LiteralString) -> sql.Composed:
@@ -122,8 +121,7 @@ def _stored_version(connection: BoundedConnection, table: Table) -> int:
 
     :raises BackendError: it's a newer one
     """
-    row = connection.execute(_fill(table, "SELECT coalesce(max(version), 0) FROM {schema}"), ()).fetchone()
-    version: int = row[0] if row else 0
+    version: int = connection.run(_fill(table, "SELECT coalesce(max(version), 0) FROM {schema}"))[0][0]
     if version > VERSION:
         raise BackendError(
             f"the tables of {str(table)!r} have version {version}, and this program knows {VERSION} at most; upgrade it"
@@ -133,11 +131,11 @@ def _stored_version(connection: BoundedConnection, table: Table) -> int:
 
 def _check_columns(connection: BoundedConnection, table: Table) -> None:
     name = table.beside("").as_string(connection).replace("%%", "%")
-    rows = connection.execute(
+    rows = connection.run(
         "SELECT a.attname, t.typname FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid "
         "WHERE a.attrelid = to_regclass(%s) AND a.attnum > 0 AND NOT a.attisdropped",
         (name,),
-    ).fetchall()
+    )
     found: dict[str, str] = dict(rows)
     wrong = [column for column, types in _COLUMNS.items() if found.get(column, "") not in types]
     if wrong:

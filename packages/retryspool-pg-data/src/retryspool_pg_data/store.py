@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import random
+import time
 import weakref
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -20,8 +22,10 @@ from retryspool_pg_data.table import Table
 
 __all__ = ["Store"]
 
-_TRIES = 5
-"""How often a statement is tried that the server undoes because of others."""
+_TRIES = 25
+"""How often a statement is tried again that the server undoes because of others."""
+_PAUSE_S = 0.001
+"""How long to wait before that, at first; each time up to twice as long, by chance, so that they get out of step."""
 _EVER = datetime.max.replace(tzinfo=UTC)
 
 
@@ -68,12 +72,13 @@ class Store:
         :raises BackendError: it failed; see `failures`
         :raises DeadlineExceededError: the caller's time is over
         """
-        for _ in range(_TRIES - 1):
+        for attempt in range(_TRIES):
             try:
                 return self.connections.run(doing, statement, parameters, effect=effect)
             except StorageError as error:
                 if not isinstance(error.__cause__, RETRIED):
                     raise
+                time.sleep(random.uniform(0, _PAUSE_S * 2 ** min(attempt, 6)))
         return self.connections.run(doing, statement, parameters, effect=effect)
 
     # -- generations ---------------------------------------------------------------------------------------------------
