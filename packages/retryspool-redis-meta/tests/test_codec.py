@@ -84,7 +84,8 @@ def test_the_format_is_as_it_was_released() -> None:
     head, body = encode(FULL)
 
     assert (
-        "7 1 2 9223372036854775807 2 9223372036854775807 497786387ff423f 000000000000000 0edd7268c01e240 0edd7268c01e241"
+        "7 1 2 9223372036854775807 2 9223372036854775807"
+        " 497786387ff423f 000000000000000 0edd7268c01e240 0edd7268c01e241"
         " host%20one/2%20%2520 z%C3%BCrich.example%20100%25"
     ) == head
     assert (

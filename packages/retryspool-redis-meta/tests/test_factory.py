@@ -43,7 +43,10 @@ def test_the_backend_is_opened_by_url(redis_url: str, factory: RedisMetaFactory)
         ("redis+unix:///run/redis.sock", Address((), "/run/redis.sock")),
         ("redis+unix://me:pw@/run/redis.sock", Address((), "/run/redis.sock", user="me", password="pw")),
         ("redis+sentinel://a,b:7000/2", Address((("a", 26379), ("b", 7000)), database=2, by_sentinel=True)),
-        ("rediss+sentinel://u:p@[::1]:7,b", Address((("::1", 7), ("b", 26379)), "", 0, "u", "p", True, True)),
+        (
+            "rediss+sentinel://u:p@[::1]:7,b",
+            Address((("::1", 7), ("b", 26379)), user="u", password="p", tls=True, by_sentinel=True),
+        ),
     ],
 )
 def test_a_url_says_where_the_server_is(url: str, expected: Address) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
@@ -13,84 +13,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from redis import Redis
+from redis_indexes import Looked
 
-from retryspool import records
 from retryspool.errors import MessageExistsError, StateConflictError
 from retryspool.meta import Delete, Move, Store, Update, Write
 from retryspool.model import NEVER, ZERO_TIME, MessageMetadata, State, utc_now
 from retryspool_redis_meta import RedisMetaBackend, RedisMetaFactory
-from retryspool_redis_meta.codec import decode, time_of
 
 HOUR = timedelta(hours=1)
-
-
-class Looked:
-    """All that lies in a store, read behind the backend's back."""
-
-    def __init__(self, client: Redis, base: str) -> None:
-        any_client: Any = client
-        keys = [key.decode() for key in any_client.scan_iter(f"{base}:*", count=1000)]
-        self.keys = keys
-        self.records = {
-            key.removeprefix(f"{base}:m:"): any_client.hmget(key, "head", "body")
-            for key in keys
-            if key.startswith(f"{base}:m:")
-        }
-        self.counts = {int(state): int(count) for state, count in any_client.hgetall(f"{base}:counts").items()}
-        self.pages = {
-            state: {
-                begin.decode(): [each.decode() for each in any_client.zrange(f"{base}:ids:{state}:{begin.decode()}", 0, -1)]
-                for begin in any_client.zrange(f"{base}:ids:{state}", 0, -1)
-            }
-            for state in range(6)
-        }
-        self.page_keys = {key for key in keys if key.startswith(f"{base}:ids:")}
-        self.lanes = {
-            key.removeprefix(f"{base}:lane:"): [each.decode() for each in any_client.zrange(key, 0, -1)]
-            for key in keys
-            if key.startswith(f"{base}:lane:")
-        }
-        self.heads = {
-            state: [each.decode() for each in any_client.zrange(f"{base}:heads:{state}", 0, -1)] for state in range(6)
-        }
-        self.base = base
-
-    def check(self) -> None:
-        """Compare the indexes with the records."""
-        stored = {message_id: decode(message_id, *parts) for message_id, parts in self.records.items()}
-        in_state = {state.value: sorted(r.id for r in stored.values() if r.state is state) for state in State}
-        assert {state: len(ids) for state, ids in in_state.items() if ids} == {s: n for s, n in self.counts.items() if n}
-        assert in_state == {state: [i for page in pages.values() for i in page] for state, pages in self.pages.items()}
-        for pages in self.pages.values():
-            begins = list(pages)
-            assert all(pages.values())
-            assert all(begin <= page[0] for begin, page in pages.items())
-            assert all(page[-1] < after for page, after in zip(pages.values(), begins[1:], strict=False))
-            assert all(len(page) <= 64 for page in pages.values())
-        lanes: defaultdict[str, list[str]] = defaultdict(list)
-        for record in stored.values():
-            if (due := records.due_at(record)) != NEVER:
-                lanes[self._lane(record)].append(f"{_digits(due)}{record.id}")
-        assert {lane: sorted(members) for lane, members in lanes.items()} == self.lanes
-        heads: dict[int, list[str]] = {state: [] for state in range(6)}
-        for lane, members in self.lanes.items():
-            state, priority, name = lane.split(":", 2)
-            first = members[0]
-            heads[int(state)].append(f"{len(priority):02}{priority} {first[:15]} {first[15:]} {name}")
-        assert {state: sorted(entries) for state, entries in heads.items()} == self.heads
-
-    def _lane(self, record: MessageMetadata) -> str:
-        origin = "-"
-        if record.state is State.ACTIVE and record.claimed_from is not None:
-            origin = str(record.claimed_from.value)
-        return f"{record.state.value}:{record.priority}:{origin}{record.route}"
-
-
-def _digits(time: Any) -> str:
-    since = time - ZERO_TIME
-    digits = f"{since.days * 86400 + since.seconds:010x}{since.microseconds:05x}"
-    assert time == time_of(digits.encode())
-    return digits
 
 
 IDS = [f"m{number}" for number in range(8)]
@@ -182,7 +112,17 @@ def test_all_keys_of_a_store_lie_in_one_slot(backend: RedisMetaBackend, client: 
 
 
 def test_a_number_of_63_bits_is_raised_by_one_exactly(backend: RedisMetaBackend) -> None:
-    for deliveries in (0, 9, 99, 999_999_999_999_999, 2**53, 2**53 + 1, 10**18 - 1, 2**62 - 1, 1_999_999_999_999_999_999):
+    for deliveries in (
+        0,
+        9,
+        99,
+        999_999_999_999_999,
+        2**53,
+        2**53 + 1,
+        10**18 - 1,
+        2**62 - 1,
+        1_999_999_999_999_999_999,
+    ):
         backend.store_meta("a", MessageMetadata("a", deliveries=deliveries))
         (claimed,) = backend.claim([State.INCOMING], limit=1, lease=HOUR, owner="w")
 
@@ -328,7 +268,9 @@ def test_scripts_that_were_flushed_are_loaded_again(new_redis: Any) -> None:
         assert 1 == backend.get_meta("a").version
 
 
-def test_a_write_that_failed_in_a_batch_leaves_the_others_done(backend: RedisMetaBackend, client: Redis, base: str) -> None:
+def test_a_write_that_failed_in_a_batch_leaves_the_others_done(
+    backend: RedisMetaBackend, client: Redis, base: str
+) -> None:
     any_client: Any = client
     any_client.set(f"{base}:lane:0:7:-", "this is no zset")
 

@@ -11,9 +11,10 @@ from redis.connection import Connection, ConnectionPool, SSLConnection, UnixDoma
 from redis.sentinel import Sentinel, SentinelConnectionPool, SentinelManagedConnection, SentinelManagedSSLConnection
 
 from retryspool.deadline import remaining
+from retryspool.errors import InvalidOptionError
 from retryspool_redis_meta.address import Address
 
-__all__ = ["Options", "new_pool"]
+__all__ = ["Options", "new_pool", "pool_like"]
 
 _ANY_NUMBER = 2**31
 """Who uses a pool bounds it: the driver's own bound is an error where waiting is meant."""
@@ -115,15 +116,20 @@ class _ManagedTls(_Bounded, SentinelManagedSSLConnection):
     """To the master that the Sentinels name, by TLS."""
 
 
-def new_pool(options: Options) -> Any:
-    """Return a pool of connections as `options` say; none is made yet."""
-    address = options.address
-    common: dict[str, Any] = {
-        "socket_timeout": options.timeout,
-        "socket_connect_timeout": options.connect_timeout,
+def _common(timeout: float, connect_timeout: float) -> dict[str, Any]:
+    """Return what all pools of ours have in common; among it that the driver tries nothing again."""
+    return {
+        "socket_timeout": timeout,
+        "socket_connect_timeout": connect_timeout,
         "protocol": 2,
         "max_connections": _ANY_NUMBER,
     }
+
+
+def new_pool(options: Options) -> Any:
+    """Return a pool of connections as `options` say; none is made yet."""
+    address = options.address
+    common = _common(options.timeout, options.connect_timeout)
     if address.tls:
         common |= {
             "ssl_cert_reqs": "required" if options.tls_verify else "none",
@@ -159,3 +165,29 @@ def _sentinels(options: Options, common: dict[str, Any]) -> Sentinel:
         for host, port in options.address.hosts
     ]
     return manager
+
+
+_ITS_OWN = ("host", "port", "path", "db", "username", "password", "credential_provider", "client_name", "socket_type")
+"""What a client's connections have that says where and who; what begins with `ssl_` or `socket_keepalive` as well."""
+
+
+def pool_like(pool: Any, timeout: float, connect_timeout: float) -> Any:
+    """Return a pool of connections to where a client's pool has its own, by the same credentials.
+
+    They are ours: the client's wait as long as it was told to, whatever the deadline, and try again by themselves.
+    """
+    settings = _common(timeout, connect_timeout) | {
+        name: value
+        for name, value in pool.connection_kwargs.items()
+        if name in _ITS_OWN or name.startswith(("ssl_", "socket_keepalive"))
+    }
+    if isinstance(pool, SentinelConnectionPool):
+        is_tls = issubclass(pool.connection_class, SSLConnection)
+        settings["connection_class"] = _ManagedTls if is_tls else _Managed
+        return SentinelConnectionPool(pool.service_name, pool.sentinel_manager, **settings)  # type: ignore[no-untyped-call]
+    kinds = ((UnixDomainSocketConnection, _Unix), (SSLConnection, _Tls), (Connection, _Tcp))
+    for theirs, ours in kinds:
+        if issubclass(pool.connection_class, theirs):
+            return ConnectionPool(connection_class=ours, **settings)
+    msg = f"client has connections of {pool.connection_class.__name__}; it must have those of redis-py"
+    raise InvalidOptionError(msg)

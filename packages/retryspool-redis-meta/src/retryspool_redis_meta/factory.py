@@ -17,7 +17,7 @@ from retryspool_redis_meta.address import SCHEMES, Address, parse_address, witho
 from retryspool_redis_meta.backend import RedisMetaBackend
 from retryspool_redis_meta.connections import Options
 from retryspool_redis_meta.link import Link
-from retryspool_redis_meta.pools import ClientPools, OwnPools
+from retryspool_redis_meta.pools import own_pools, pools_of
 from retryspool_redis_meta.server import meet, open_store
 
 __all__ = ["Durability", "RedisMetaFactory"]
@@ -100,7 +100,8 @@ class RedisMetaFactory(MetaFactory):
     tls_verify: bool = True
     """Whether the server's certificate is verified. Without, anybody in between may read and change everything."""
     client: Redis | RedisCluster | None = field(default=None, repr=False)
-    """A ready client, used in place of `url` and all settings of connections, and left open."""
+    """A ready client: its server and its credentials are used in place of those here, with connections of our own. The
+    client is left as it is, and open."""
 
     def __post_init__(self) -> None:
         if _PREFIX.fullmatch(self.prefix) is None:
@@ -129,10 +130,14 @@ class RedisMetaFactory(MetaFactory):
     def create(self) -> RedisMetaBackend:
         base = f"{{{self.prefix}}}"
         address = parse_address(self.url)
-        pools = OwnPools(self._options(address)) if self.client is None else ClientPools(self.client, base)
+        if self.client is None:
+            where, pools = _where(address, self.service), own_pools(self._options(address))
+        else:
+            timeouts = {"timeout": self.timeout, "connect_timeout": self.connect_timeout}
+            where, pools = "the server of the client passed in", pools_of(self.client, base, **timeouts)
         link = Link(
             pools,
-            where=_where(address, self.service) if self.client is None else "the server of the client passed in",
+            where=where,
             base=base,
             timeout=self.timeout,
             max_connections=self.max_connections,

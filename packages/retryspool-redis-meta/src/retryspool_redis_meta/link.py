@@ -135,11 +135,13 @@ class Link:
         return max(1, int(900 * (self._timeout if left is None else min(left, self._timeout))))
 
     def _check_synced(self, reply: Reply) -> None:
-        if isinstance(reply, Exception):
-            raise failure(self.where, reply, "unknown") from reply
-        if reply[0] < 1:
-            msg = f"{self.where} didn't say in time that the change is on its disk; a power cut may take it"
-            raise BackendUnavailableError(msg, outcome="unknown")
+        is_refused = isinstance(reply, Exception)
+        if is_refused or reply[0] < 1:
+            why = reply if is_refused else "not in time"
+            msg = (
+                f"{self.where} made the change, and didn't say that it's on its disk, so a power cut may take it: {why}"
+            )
+            raise BackendUnavailableError(msg, outcome="unknown") from reply if is_refused else None
 
     def _exchange(self, commands: Sequence[Sequence[Argument]], *, writes: bool) -> list[Reply]:
         """Send commands at once; return a reply each, which is an exception where the server replied with an error."""
@@ -156,7 +158,7 @@ class Link:
                 self._closed.wait(_LOADING_PAUSE_S)
                 self.check()
             except _LostError as lost:
-                if not may_repeat:
+                if not may_repeat or self._closed.is_set():
                     raise lost.error from lost.__cause__
                 may_repeat = False
             else:
@@ -192,7 +194,7 @@ class Link:
         connection = self._opened(pool)
         try:
             self._let_close_end(connection)
-            _set_timeout(connection, self._bounded(seconds + self._timeout))
+            _sock(connection).settimeout(seconds + self._timeout)
             connection.send_packed_command([_packed(command)])
             reply = _reply(connection)
         except BaseException as error:
@@ -224,8 +226,7 @@ class Link:
     @contextmanager
     def _connection(self) -> Generator[Wire]:
         """Lend a connection that is open."""
-        if self._pools.owned:
-            self._take_slot()
+        self._take_slot()
         try:
             pool = self._pools.pool()
             connection = self._opened(pool)
@@ -234,8 +235,7 @@ class Link:
             finally:
                 self._give_back(pool, connection)
         finally:
-            if self._pools.owned:
-                self._slots.release()
+            self._slots.release()
 
     def _take_slot(self) -> None:
         if self._slots.acquire(blocking=False):
@@ -247,20 +247,16 @@ class Link:
 
     def _opened(self, pool: Pool) -> Wire:
         try:
-            connection = pool.get_connection()
+            return pool.get_connection()
         except redis_errors.BusyLoadingError:
             raise
         except _DRIVER_ERRORS as error:
+            self._pools.moved()
             raise self._failed(error, "none") from error
-        if not self._pools.owned:
-            _set_timeout(connection, self._bounded(self._timeout))
-        return connection
 
     def _give_back(self, pool: Pool, connection: Wire) -> None:
-        if self._closed.is_set() and self._pools.owned:
+        if self._closed.is_set():
             connection.disconnect()
-        elif not self._pools.owned:
-            _set_timeout(connection, connection.socket_timeout)
         pool.release(connection)
 
     def _bounded(self, seconds: float) -> float:
@@ -294,14 +290,12 @@ def _reply(connection: Wire) -> Reply:
         return error
 
 
-def _set_timeout(connection: Wire, timeout: float | None) -> None:
-    sock = connection._sock  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] -- the driver has no other way
-    if sock is not None:
-        sock.settimeout(timeout)
+def _sock(connection: Wire) -> Any:
+    return connection._sock  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] -- the driver has no other way
 
 
 def _shut(connection: Wire) -> None:
-    sock = connection._sock  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] -- as above
+    sock = _sock(connection)
     if sock is not None:
         try:
             sock.shutdown(socket.SHUT_RDWR)

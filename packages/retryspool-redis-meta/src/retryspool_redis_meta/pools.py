@@ -1,14 +1,16 @@
-"""Where a backend takes its connections from: a pool of its own, or that of a client that was passed in."""
+"""Where a backend takes its connections from: by its settings, or to where a client that was passed in has its own."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from redis import Redis, RedisCluster
+from redis.exceptions import RedisError
 
-from retryspool_redis_meta.connections import Options, new_pool
+from retryspool_redis_meta.connections import Options, new_pool, pool_like
 
-__all__ = ["Argument", "ClientPools", "OwnPools", "Pool", "Pools", "Wire"]
+__all__ = ["Argument", "Pool", "Pools", "Wire", "own_pools", "pools_of"]
 
 Argument = bytes | str | int
 
@@ -16,7 +18,6 @@ Argument = bytes | str | int
 class Wire(Protocol):
     """What is used of a connection of the driver's, which leaves it without types."""
 
-    socket_timeout: float | None
     _sock: Any
 
     def send_packed_command(self, command: list[bytes], /) -> None: ...
@@ -36,75 +37,56 @@ class Pool(Protocol):
     def disconnect(self, *, inuse_connections: bool) -> None: ...
 
 
-class Pools(Protocol):
-    """What a link needs of either."""
+class Pools:
+    """Where a backend takes its connections from.
 
-    owned: bool
-    """Whether the connections are ours to close, and bounded by the deadline by themselves."""
+    :param new_pool: makes a pool of connections to where the keys are now
+    :param look_again: finds out where they are, for a cluster; None: they don't move
+    """
+
+    def __init__(self, new_pool: Callable[[], Pool], look_again: Callable[[], None] | None = None) -> None:
+        self._new_pool = new_pool
+        self._look_again = look_again
+        self._pool = new_pool()
 
     def pool(self) -> Pool:
         """Return the pool to take the next connection from."""
-        ...
-
-    def moved(self) -> None:
-        """Look again where the keys are: the server says, not here."""
-        ...
-
-    def after_fork(self) -> None:
-        """Start anew in the child of a fork."""
-        ...
-
-    def close(self) -> None:
-        """Close the connections that nobody uses, if they are ours."""
-        ...
-
-
-class OwnPools:
-    """A pool made from settings."""
-
-    owned = True
-
-    def __init__(self, options: Options) -> None:
-        self._options = options
-        self._pool: Pool = new_pool(options)
-
-    def pool(self) -> Pool:
         return self._pool
 
     def moved(self) -> None:
-        """Do nothing: it's the URL that names the wrong node."""
+        """Go to where the keys are now: the server says, or doesn't answer any more, that it isn't there."""
+        if self._look_again is None:
+            return
+        try:
+            self._look_again()
+        except RedisError:  # no node answers; who called has an error to tell of that
+            return
+        before, self._pool = self._pool, self._new_pool()
+        before.disconnect(inuse_connections=False)
 
     def after_fork(self) -> None:
-        self._pool = new_pool(self._options)  # the driver's own care leaves a lock as it was at the fork
+        """Start anew in the child of a fork: the driver's own care leaves a lock as it was at the fork."""
+        self._pool = self._new_pool()
 
     def close(self) -> None:
+        """Close the connections that nobody uses."""
         self._pool.disconnect(inuse_connections=False)
 
 
-class ClientPools:
-    """The pool of a client that belongs to somebody else; of a cluster's, that of the node that has our keys."""
+def own_pools(options: Options) -> Pools:
+    """Return pools made from settings."""
+    return Pools(lambda: new_pool(options))
 
-    owned = False
 
-    def __init__(self, client: Redis | RedisCluster, base: str) -> None:
-        self._client: Any = client
-        self._base = base
-        self._is_cluster = isinstance(client, RedisCluster)
+def pools_of(client: Redis | RedisCluster, base: str, *, timeout: float, connect_timeout: float) -> Pools:
+    """Return pools like that of a client that was passed in; of a cluster's, that of the node that has our keys."""
+    any_client: Any = client
+    if not isinstance(client, RedisCluster):
+        return Pools(lambda: pool_like(any_client.connection_pool, timeout, connect_timeout))
 
-    def pool(self) -> Pool:
-        client = self._client
-        if self._is_cluster:
-            node = client.get_node_from_key(self._base)
-            client = client.get_redis_connection(node)
-        pool: Pool = client.connection_pool
+    def new_pool_of_node() -> Pool:
+        node = any_client.get_redis_connection(any_client.get_node_from_key(base))
+        pool: Pool = pool_like(node.connection_pool, timeout, connect_timeout)
         return pool
 
-    def moved(self) -> None:
-        if self._is_cluster:
-            self._client.nodes_manager.initialize()
-
-    def after_fork(self) -> None:
-        """Do nothing: the driver's pools look at the process that they are in."""
-
-    def close(self) -> None:
-        """Do nothing: who opened it closes it."""
+    return Pools(new_pool_of_node, any_client.nodes_manager.initialize)

@@ -41,7 +41,7 @@ def _settings(link: Link) -> Iterator[Finding]:
         text = f"its settings can't be seen ({error}); see for yourself that appendonly is 'yes', appendfsync 'always'"
         yield Finding(Severity.NOTICE, "CONFIG GET", f"{text} and maxmemory-policy 'noeviction'")
     else:
-        yield from _durability(appendonly, appendfsync)
+        yield from _durability(appendonly, appendfsync, waits_for_disk=link.waits_for_disk)
         if policy != "noeviction":
             severity = Severity.ERROR if maxmemory != "0" else Severity.WARNING
             text = f"it is {policy!r}: once memory is short, the server drops messages; set it to 'noeviction'"
@@ -52,11 +52,11 @@ def _settings(link: Link) -> Iterator[Finding]:
         yield Finding(Severity.NOTICE, "replication", f"{text}, since they are written to afterwards")
 
 
-def _durability(appendonly: str, appendfsync: str) -> Iterator[Finding]:
+def _durability(appendonly: str, appendfsync: str, *, waits_for_disk: bool) -> Iterator[Finding]:
     if appendonly != "yes":
         text = "there is no append-only file: a crash takes everything since the last snapshot, or everything"
         yield Finding(Severity.WARNING, "appendonly", f"{text}; set appendonly to 'yes' and appendfsync to 'always'")
-    elif appendfsync != "always":
+    elif appendfsync != "always" and not waits_for_disk:
         takes = _APPENDFSYNC.get(appendfsync, "a power cut may take what was acknowledged")
         text = f"it is {appendfsync!r}: {takes}; set it to 'always', or open the store with durability='fsync'"
         yield Finding(Severity.WARNING, "appendfsync", text)
