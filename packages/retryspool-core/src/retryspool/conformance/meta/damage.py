@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 
 import pytest
@@ -88,23 +89,37 @@ class DamageTests(MetaSuite):
         _see_that_none_is_handed_out(meta, damaged)
         assert "other" == meta.get_meta("other").id
 
-    @clause("META-40", "META-9")
-    def test_what_cannot_be_read_is_not_written_over(
+    @clause("META-40")
+    def test_what_cannot_be_read_is_kept_for_who_can_mend_it(
         self, meta: MetaBackend, open_meta: OpenMeta, spoil: Spoil
     ) -> None:
-        for message_id in ("update", "move", "delete"):
-            spoil(message_id, lambda _: b"garbage, no record")
+        for message_id in ("read", "moved", "claimed"):
+            spoil(message_id, partial(_replaced, b"garbage, no record"))
 
-        for write in (
-            lambda: meta.update_meta("update", MessageMetadata("update")),
-            lambda: meta.move_to_state("move", State.INCOMING, State.HOLD),
-            lambda: meta.delete_meta("delete"),
-        ):
-            with pytest.raises(CorruptRecordError):
-                write()
+        with pytest.raises(CorruptRecordError):
+            meta.get_meta("read")
+        with pytest.raises(CorruptRecordError):
+            meta.move_to_state("moved", State.INCOMING, State.HOLD)
+        assert [] == claim(meta)
+        assert [] == [record.id for state in State for record in meta.iter_messages(state)]
 
-        meta.close()  # and it's still found when the store is opened again
-        assert {"update", "move", "delete"} <= {finding.message_id for finding in open_meta().check()}
+        meta.close()
+        assert {"read", "moved", "claimed"} <= {finding.message_id for finding in open_meta().check()}
+
+    @clause("META-40")
+    def test_a_caller_may_replace_or_delete_what_cannot_be_read_or_is_told(
+        self, meta: MetaBackend, spoil: Spoil
+    ) -> None:
+        for message_id in ("replaced", "deleted"):
+            spoil(message_id, partial(_replaced, b"garbage, no record"))
+
+        with suppress(CorruptRecordError):
+            replaced = meta.update_meta("replaced", MessageMetadata("replaced", size=9))
+            assert (replaced, 9) == (meta.get_meta("replaced"), replaced.size)
+        with suppress(CorruptRecordError):
+            meta.delete_meta("deleted")
+            with pytest.raises(MessageNotFoundError):
+                meta.get_meta("deleted")
 
     @pytest.fixture
     def spoil(self, stores: Stores[MetaFactory, MetaBackend], meta_factory: MetaFactory, meta: MetaBackend) -> Spoil:
