@@ -23,6 +23,7 @@ from retryspool.conformance.meta.sequential import (
     Renew,
     Store,
     Update,
+    judged,
     step,
 )
 from retryspool.errors import DataExistsError, MessageExistsError, MessageNotFoundError, StateConflictError
@@ -385,6 +386,20 @@ def test_open_operations_cost_no_more_than_they_must() -> None:
     deletions = [Operation(20, "a", Delete(), MISSING, 10 * each, 10 * each + 5) for each in range(1, 30)]
 
     assert check([*pending, *deletions], None, step, most_tried=1000).is_good
+
+
+def test_an_empty_claim_is_judged_unless_somebody_writes_the_message_meanwhile() -> None:
+    store, quiet, beside = history(
+        (0, 9, Store("x"), NEW),
+        (10, 11, Claim("w"), None),
+        (3, 4, Claim("w"), None),
+    )
+    other = Operation(7, "b", Store("x"), NEW, 0, 20)
+
+    assert [store, quiet, other] == judged([store, quiet, other, beside])
+    assert [quiet, beside] == judged([quiet, beside])
+    for write in (Claim("v"), Delete(), Renew("v", 1), Update("y", State.HOLD)):
+        assert quiet not in judged([quiet, Operation(8, "a", write, OPEN, 5, None)])
 
 
 def test_messages_are_checked_apart() -> None:

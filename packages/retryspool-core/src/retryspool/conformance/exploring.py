@@ -22,14 +22,14 @@ _CHECKS = (
 )
 
 
-def _settings(examples: int, steps: int = 50) -> settings:
+def _settings(examples: int, steps: int = 50, *, shrink: bool = True) -> settings:
     return settings(
         max_examples=examples,
         stateful_step_count=steps,
         deadline=None,  # it would only find busy machines
         database=None,
         print_blob=False,
-        phases=(Phase.explicit, Phase.generate, Phase.shrink),
+        phases=(Phase.explicit, Phase.generate, *((Phase.shrink,) if shrink else ())),
         suppress_health_check=_CHECKS,
     )
 
@@ -48,7 +48,12 @@ def explore(
     run()
 
 
-def run_machine(make: Callable[[], RuleBasedStateMachine], *, runs: int, steps: int, seed: int) -> None:
-    """Run a state machine so often, with so many steps each."""
+def run_machine(
+    make: Callable[[], RuleBasedStateMachine], *, runs: int, steps: int, seed: int, shrink: bool = True
+) -> None:
+    """Run a state machine so often, with so many steps each.
+
+    :param shrink: whether a sequence that fails is made small, which takes minutes where a step takes long
+    """
     machine = cast("type[RuleBasedStateMachine]", seeded(seed)(make))  # it calls it, and that's all
-    run_state_machine_as_test(machine, settings=_settings(runs, steps))
+    run_state_machine_as_test(machine, settings=_settings(runs, steps, shrink=shrink))

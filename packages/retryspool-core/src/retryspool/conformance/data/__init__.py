@@ -1,12 +1,15 @@
 """The tests of data backends, a file for each part of the contract."""
 
 from retryspool.conformance.data.batches import DataBatchTests
+from retryspool.conformance.data.forks import ForkTests
 from retryspool.conformance.data.histories import HistoryTests
 from retryspool.conformance.data.ids import DataIdTests
 from retryspool.conformance.data.iterating import DeletingAndIteratingTests
+from retryspool.conformance.data.killing import KillTests
 from retryspool.conformance.data.lifetime import LifetimeTests
 from retryspool.conformance.data.network import NetworkTests
 from retryspool.conformance.data.power import PowerCutTests
+from retryspool.conformance.data.processes import ProcessTests
 from retryspool.conformance.data.readers import ReaderTests
 from retryspool.conformance.data.refusals import RefusalTests
 from retryspool.conformance.data.restarts import RestartTests
@@ -24,6 +27,9 @@ __all__ = ["DataBackendSuite"]
 
 class DataBackendSuite(
     HistoryTests,
+    ProcessTests,
+    KillTests,
+    ForkTests,
     DataIdTests,
     StoringTests,
     WriterTests,

@@ -8,14 +8,18 @@ from retryspool.conformance.meta.clocks import ClockTests
 from retryspool.conformance.meta.counters import CounterTests
 from retryspool.conformance.meta.damage import DamageTests
 from retryspool.conformance.meta.deadlines import DeadlineTests
+from retryspool.conformance.meta.forks import ForkTests
 from retryspool.conformance.meta.histories import HistoryTests
 from retryspool.conformance.meta.iterating import IterationTests
+from retryspool.conformance.meta.killing import KillTests
 from retryspool.conformance.meta.leases import LeaseTests
 from retryspool.conformance.meta.lifetime import LifetimeTests
 from retryspool.conformance.meta.listings import ListingTests
+from retryspool.conformance.meta.model import ModelTests
 from retryspool.conformance.meta.moves import MoveTests
 from retryspool.conformance.meta.network import NetworkTests
 from retryspool.conformance.meta.power import PowerCutTests
+from retryspool.conformance.meta.processes import ProcessTests, TakeOverTests
 from retryspool.conformance.meta.records import RecordTests
 from retryspool.conformance.meta.refusals import RefusalTests
 from retryspool.conformance.meta.restarts import RestartTests
@@ -29,6 +33,11 @@ __all__ = ["MetaBackendSuite"]
 
 class MetaBackendSuite(
     HistoryTests,
+    TakeOverTests,
+    ProcessTests,
+    ModelTests,
+    KillTests,
+    ForkTests,
     RecordTests,
     UpdateTests,
     MoveTests,

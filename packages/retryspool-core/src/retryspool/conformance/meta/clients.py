@@ -124,8 +124,8 @@ class Client:
         assert len(taken) == len(had.result) <= limit, f"a claim of up to {limit} returned {had.result}"
         self._seen |= taken
         self._held |= taken
-        # One that came back full says nothing of those that it left.
-        concerned = self._ids if len(taken) < limit else tuple(taken)
+        # One that returns some may have left others for that they were being written; an empty one says none was due.
+        concerned = tuple(taken) or self._ids
         results = {each: Record.of(taken[each]) if each in taken else None for each in concerned}
         return [Operation(self._number, each, call, results[each], had.began, had.ended) for each in concerned]
 

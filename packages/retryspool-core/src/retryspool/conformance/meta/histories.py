@@ -13,7 +13,7 @@ from retryspool.conformance.histories import Operation, in_threads
 from retryspool.conformance.marks import Level, clause
 from retryspool.conformance.meta.clients import Client
 from retryspool.conformance.meta.players import Part, play_history, prepare
-from retryspool.conformance.meta.sequential import step
+from retryspool.conformance.meta.sequential import judged, step
 from retryspool.conformance.meta_suite import MetaSuite, OpenMeta, everything
 from retryspool.conformance.profiles import Profile
 from retryspool.conformance.suite import needs_capability
@@ -44,7 +44,7 @@ class HistoryTests(MetaSuite):
 
             done = in_threads([client.act for client in clients], profile.operations)
 
-            wrong = explain([*done, *end_history(own[0])], None, step)
+            wrong = explain(judged([*done, *end_history(own[0])]), None, step)
             assert not wrong, f"history {history} of seed {seed}\n{wrong}"
 
     @clause("META-49", "META-44", level=Level.CONCURRENT)
@@ -63,7 +63,7 @@ class HistoryTests(MetaSuite):
                     client.begin(play_history, part)
                 done = [each for client in clients for each in cast("Sequence[Operation]", client.line())]
 
-                wrong = explain([*done, *end_history(meta)], None, step)
+                wrong = explain(judged([*done, *end_history(meta)]), None, step)
                 assert not wrong, f"history {history} of seed {seed}\n{wrong}"
 
 

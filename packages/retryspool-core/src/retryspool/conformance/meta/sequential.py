@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import assert_never
@@ -23,6 +23,7 @@ __all__ = [
     "Renew",
     "Store",
     "Update",
+    "judged",
     "step",
 ]
 
@@ -122,6 +123,25 @@ Call = Store | Get | Update | Delete | Move | Claim | Renew
 
 _NOT_FOUND = Refused(MessageNotFoundError)
 _CONFLICT = Refused(StateConflictError)
+
+
+def judged(operations: Sequence[Operation]) -> list[Operation]:
+    """Leave out what promises nothing: a claim that comes back without a message while another call writes that.
+
+    It need not wait for a claim of somebody else, nor see what isn't acknowledged yet.
+    """
+    writes = [each for each in operations if not isinstance(each.call, Get) and each.result is not None]
+    writes += [each for each in operations if isinstance(each.call, Delete)]
+    return [
+        each
+        for each in operations
+        if not (isinstance(each.call, Claim) and each.result is None)
+        or not any(other.message_id == each.message_id and _overlap(each, other) for other in writes)
+    ]
+
+
+def _overlap(one: Operation, other: Operation) -> bool:
+    return (other.ended is None or one.began < other.ended) and (one.ended is None or other.began < one.ended)
 
 
 def step(before: Record | None, operation: Operation) -> Iterable[Record | None]:

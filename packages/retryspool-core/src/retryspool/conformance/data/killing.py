@@ -1,0 +1,99 @@
+"""Processes that are killed while they store: what was acknowledged must be there, and nothing torn."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import cast
+
+from retryspool.conformance.children import children, say
+from retryspool.conformance.data.contents import content, name_of
+from retryspool.conformance.data_suite import DataSuite, OpenData, read, sizes
+from retryspool.conformance.marks import Level, clause
+from retryspool.conformance.profiles import Profile
+from retryspool.conformance.suite import needs_capability
+from retryspool.data import DataBackend, DataFactory
+
+__all__ = ["KillTests"]
+
+IDS = tuple(f"m{number}" for number in range(8))
+_LEAST, _MOST = 6, 80
+"""So many things are heard of a process before it's killed, at some moment after."""
+_SIZES = (100, 5_000, 300_000)
+
+
+@dataclass(frozen=True, slots=True)
+class _Intends:
+    """What is about to be stored, or deleted where it's None: if nothing more is heard, any of it may have been."""
+
+    payloads: Mapping[str, str | None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Did:
+    """It was acknowledged."""
+
+
+class KillTests(DataSuite):
+    @clause("DATA-29", "DATA-20", level=Level.DURABLE)
+    def test_what_was_acknowledged_to_a_process_that_is_killed_is_there_whole(
+        self, data: DataBackend, data_factory: DataFactory, open_data: OpenData, profile: Profile, seed: int
+    ) -> None:
+        needs_capability(data.capabilities, "processes")
+        chance = random.Random(seed)
+        expected: dict[str, str] = {}
+        for round_ in range(profile.kills):
+            with children(1) as (child,):
+                child.begin(_toil, data_factory, f"{seed}-{round_}")
+                said = [child.line() for _ in range(chance.randint(_LEAST, _MOST))]
+                underway = _heard([*said, *child.kill()], expected)
+
+            with open_data() as reopened:
+                found = {message_id: name_of(read(reopened, message_id)) for message_id in sizes(reopened)}
+                assert {each: len(read(data, each)) for each in found} == sizes(data) == sizes(reopened)
+            for message_id in IDS:
+                is_, before = found.get(message_id), expected.get(message_id)
+                after = underway.get(message_id, before)
+                assert is_ in {before, after}, f"{message_id!r} is {is_}, but {before} was acknowledged, then {after}"
+            expected = found
+
+
+def _heard(said: Iterable[object], expected: dict[str, str]) -> Mapping[str, str | None]:
+    """Take over what was acknowledged; return what was underway at the end."""
+    underway: Mapping[str, str | None] = {}
+    for each in said:
+        if isinstance(each, _Intends):
+            underway = each.payloads
+            continue
+        for message_id, name in underway.items():
+            expected.pop(message_id, None)
+            if name is not None:
+                expected[message_id] = name
+        underway = {}
+    return underway
+
+
+def _toil(factory: DataFactory, name: str) -> None:
+    """Store, replace and delete until killed."""
+    data = factory.create()
+    chance = random.Random(name)
+    for number in itertools.count():
+        message_id, size = chance.choice(IDS), chance.choice(_SIZES)
+        payload = f"{name}-{number}"
+        kind = chance.choice(("store", "store", "write", "delete", "many"))
+        several = chance.sample(IDS, 3) if kind == "many" else [message_id]
+        say(_Intends(dict.fromkeys(several, None if kind == "delete" else payload)))
+        if kind == "store":
+            data.store_data(message_id, content(payload, size))
+        elif kind == "write":
+            with data.get_data_writer(message_id) as writer:
+                for at in range(0, size, 50_000):
+                    writer.write(content(payload, size)[at : at + 50_000])
+        elif kind == "delete":
+            data.delete_data(message_id)
+        else:
+            results = data.store_many([(each, content(payload, size)) for each in several])
+            assert [size] * 3 == cast("list[int]", results)
+        say(_Did())
