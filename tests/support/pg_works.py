@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from collections.abc import Iterator
 
 from processes import say
@@ -39,3 +40,43 @@ def read_for_ever(conninfo: str, table: str, message_id: str) -> None:
         say(len(reader.read(1)))
         while True:
             reader.read(0)
+
+
+def _peak() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def write_large(conninfo: str, table: str, size: int) -> int:
+    """Write a payload in pieces; return by how much the most memory ever used has grown, in bytes."""
+    with PgDataFactory(conninfo, table=table).create() as backend:
+        backend.store_data("warm", bytes(64 * 1024))
+        backend.delete_data("warm")
+        piece = bytes(64 * 1024)
+        before = _peak()
+        backend.store_data("a", (piece for _ in range(size // len(piece))))
+        return _peak() - before
+
+
+def store_large_bytes(conninfo: str, table: str, size: int) -> int:
+    """Store a payload that is in memory; return likewise."""
+    content = bytearray(b"x") * size
+    with PgDataFactory(conninfo, table=table).create() as backend:
+        backend.store_data("warm", bytes(64 * 1024))
+        backend.delete_data("warm")
+        before = _peak()
+        backend.store_data("a", memoryview(content))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+        return _peak() - before
+
+
+def read_large(conninfo: str, table: str, size: int) -> int:
+    """Read a payload in pieces of 256 KiB; return likewise."""
+    with PgDataFactory(conninfo, table=table).create() as backend:
+        list(backend.iter_data())
+        before = _peak()
+        with backend.get_data_reader("a") as reader:
+            found = 0
+            while piece := reader.read(256 * 1024):
+                found += len(piece)
+        if found != size:
+            raise RuntimeError(f"{found} bytes of {size} were read")
+        return _peak() - before
