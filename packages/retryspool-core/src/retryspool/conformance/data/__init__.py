@@ -7,6 +7,7 @@ from retryspool.conformance.data.ids import DataIdTests
 from retryspool.conformance.data.iterating import DeletingAndIteratingTests
 from retryspool.conformance.data.killing import KillTests
 from retryspool.conformance.data.lifetime import LifetimeTests
+from retryspool.conformance.data.model import ModelTests
 from retryspool.conformance.data.network import NetworkTests
 from retryspool.conformance.data.power import PowerCutTests
 from retryspool.conformance.data.processes import ProcessTests
@@ -27,6 +28,7 @@ __all__ = ["DataBackendSuite"]
 
 class DataBackendSuite(
     HistoryTests,
+    ModelTests,
     ProcessTests,
     KillTests,
     ForkTests,
