@@ -99,7 +99,7 @@ class S3DataBackend(DataBackend):
     def versions(self) -> Mapping[str, str]:
         found = {
             "backend": f"retryspool-s3-data {version('retryspool-s3-data')}",
-            "driver": f"boto3 {version('boto3')}",
+            "driver": f"botocore {version('botocore')}",
             "server": self._store.server,
         }
         return {what: name for what, name in found.items() if name}

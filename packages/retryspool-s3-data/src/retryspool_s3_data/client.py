@@ -1,11 +1,12 @@
-"""Makes boto3's client."""
+"""Makes the client: one of boto3's kind, without boto3's own session around it."""
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Any, cast
 
-import boto3
 from botocore.config import Config
+from botocore.session import get_session
 
 from retryspool_s3_data.transport import keep_to_deadlines
 
@@ -34,8 +35,9 @@ def make_client(settings: S3DataFactory) -> S3Client:
         tcp_keepalive=True,
         user_agent_extra="retryspool",
     )
-    session: Any = boto3.session.Session()  # one of our own: boto3's default one isn't safe to share between threads
-    client: S3Client = session.client(
+    session: Any = get_session()  # one for each client: a shared one isn't safe between threads, nor after a fork
+    session.register_component("data_loader", _models())
+    client: S3Client = session.create_client(
         "s3",
         config=config,
         endpoint_url=settings.endpoint,
@@ -46,3 +48,9 @@ def make_client(settings: S3DataFactory) -> S3Client:
     )
     keep_to_deadlines(client, settings.timeout)
     return client
+
+
+@cache
+def _models() -> Any:
+    """Return what loads botocore's description of S3, which takes most of a client's time: once a process is enough."""
+    return cast("Any", get_session()).get_component("data_loader")

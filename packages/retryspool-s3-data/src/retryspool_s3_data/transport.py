@@ -6,6 +6,7 @@ its attempts. What is changed here:
 - Its connections cut the time-outs down to what is left, anew for each piece that they send or receive. (By itself, a
   request's time-out begins again with each byte that drips in, and the one for connecting bounds a whole body.)
 - It makes no further attempt when the longest pause before that wouldn't fit in what is left.
+- A reply that breaks off is no reply. (By itself, botocore takes a listing that ends in its headers for an empty one.)
 - It notes whether an attempt that failed may have had its effect.
 - Bodies are sent without first asking whether they're welcome (`Expect: 100-continue`). That costs a round trip each
   time, and botocore's handling of the answer is broken: a connection that ends in the middle of it makes it read the
@@ -19,7 +20,7 @@ from __future__ import annotations
 import io
 import threading
 from contextvars import ContextVar
-from http.client import HTTPResponse
+from http.client import HTTPResponse, RemoteDisconnected
 from typing import TYPE_CHECKING, Any, cast
 
 import botocore
@@ -103,7 +104,7 @@ else:  # two kinds of each are made of these, by _pools()
 
 
 class _Pool(_PoolBase):
-    """A pool that gives connecting the time that is left, at most."""
+    """A pool that gives connecting the time that is left, at most, and takes no part of a reply for the whole."""
 
     def urlopen(self, *args: Any, **kwargs: Any) -> Any:
         left = remaining()
@@ -113,7 +114,7 @@ class _Pool(_PoolBase):
             asked: Any = kwargs.get("timeout") or self.timeout
             connect = left if asked.connect_timeout is None else min(left, asked.connect_timeout)
             kwargs["timeout"] = Timeout(connect=connect, read=asked.read_timeout)
-        return super().urlopen(*args, **kwargs)
+        return super().urlopen(*args, **{**kwargs, "enforce_content_length": True})
 
 
 class _Connection(_ConnectionBase):
@@ -150,7 +151,13 @@ class _Response(HTTPResponse):
     def __init__(self, sock: Any, *args: Any, **kwargs: Any) -> None:
         super().__init__(sock, *args, **kwargs)
         self.fp.close()
-        self.fp = io.BufferedReader(_Receiver(sock))
+        self._receiver = _Receiver(sock)
+        self.fp = io.BufferedReader(self._receiver)
+
+    def begin(self) -> None:
+        super().begin()
+        if self._receiver.ended:  # by itself, http.client takes the end of the connection for that of the headers
+            raise RemoteDisconnected("the connection ended in the headers of the reply")
 
 
 class _Receiver(io.RawIOBase):
@@ -162,6 +169,8 @@ class _Receiver(io.RawIOBase):
         self._raw = sock.makefile("rb", buffering=0)
         self._timeout = sock.gettimeout()
         self._limited = False
+        self.ended = False
+        """Nothing more comes."""
 
     def readable(self) -> bool:
         return True
@@ -172,6 +181,7 @@ class _Receiver(io.RawIOBase):
             self._sock.settimeout(self._timeout)
         self._limited = limited
         received: int | None = self._raw.readinto(buffer)
+        self.ended = received == 0
         return received
 
     def close(self) -> None:
