@@ -29,7 +29,8 @@ _HEAD = re.compile(
 _STATES = {str(state.value).encode(): state for state in State}
 _ORIGINS: dict[bytes, State | None] = {b"-": None, **_STATES}
 _TEXTS = {state: str(state.value) for state in State}
-_UNSET = b"0" * 15
+_UNSET_TEXT = "0" * 15
+_UNSET = _UNSET_TEXT.encode()
 _MAX_INT = 2**63 - 1
 _SAFE = "".join(set(string.punctuation) - {"%"})
 _dumps = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
@@ -51,6 +52,8 @@ def _unquoted(word: bytes) -> str:
 
 def time_text(time: datetime) -> str:
     """Return an aware time as 15 digits."""
+    if time == ZERO_TIME:
+        return _UNSET_TEXT
     since = time - ZERO_TIME
     return f"{since.days * 86400 + since.seconds:010x}{since.microseconds:05x}"
 

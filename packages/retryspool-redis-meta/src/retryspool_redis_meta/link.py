@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
+import queue
 import socket
 import threading
 import time
 import weakref
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 from redis import exceptions as redis_errors
@@ -67,7 +67,9 @@ class Link:
         _links.add(self)
 
     def _begin(self) -> None:
-        self._slots = threading.Semaphore(self._max_connections)
+        self._slots: queue.SimpleQueue[None] = queue.SimpleQueue()  # a semaphore, at a tenth of the time of threading's
+        for _ in range(self._max_connections):
+            self._slots.put(None)
         self._lock = threading.Lock()
         self._blocked: set[Wire] = set()
 
@@ -168,19 +170,30 @@ class Link:
                 has_moved = True
 
     def _once(self, commands: Sequence[Sequence[Argument]], *, writes: bool) -> list[Reply]:
-        with self._connection() as connection:
-            is_sent = False
+        self._take_slot()
+        try:
+            pool = self._pools.pool()
+            connection = self._opened(pool)
             try:
-                connection.send_packed_command([b"".join([_packed(command) for command in commands])])
-                is_sent = True
-                return [_reply(connection) for _ in commands]
-            except BaseException as error:
-                connection.disconnect()
-                if not isinstance(error, _DRIVER_ERRORS) or isinstance(error, redis_errors.BusyLoadingError):
-                    raise
-                # A single command that wasn't sent to its end wasn't carried out.
-                is_unknown = writes and (is_sent or len(commands) > 1)
-                raise _LostError(self._failed(error, "unknown" if is_unknown else "none")) from error
+                return self._sent(connection, commands, writes=writes)
+            finally:
+                self._give_back(pool, connection)
+        finally:
+            self._slots.put(None)
+
+    def _sent(self, connection: Wire, commands: Sequence[Sequence[Argument]], *, writes: bool) -> list[Reply]:
+        is_sent = False
+        try:
+            connection.send_packed_command([b"".join([_packed(command) for command in commands])])
+            is_sent = True
+            return [_reply(connection) for _ in commands]
+        except BaseException as error:
+            connection.disconnect()
+            if not isinstance(error, _DRIVER_ERRORS) or isinstance(error, redis_errors.BusyLoadingError):
+                raise
+            # A single command that wasn't sent to its end wasn't carried out.
+            is_unknown = writes and (is_sent or len(commands) > 1)
+            raise _LostError(self._failed(error, "unknown" if is_unknown else "none")) from error
 
     # -- waiting -------------------------------------------------------------------------------------------------------
 
@@ -223,27 +236,13 @@ class Link:
 
     # -- connections ---------------------------------------------------------------------------------------------------
 
-    @contextmanager
-    def _connection(self) -> Generator[Wire]:
-        """Lend a connection that is open."""
-        self._take_slot()
-        try:
-            pool = self._pools.pool()
-            connection = self._opened(pool)
-            try:
-                yield connection
-            finally:
-                self._give_back(pool, connection)
-        finally:
-            self._slots.release()
-
     def _take_slot(self) -> None:
-        if self._slots.acquire(blocking=False):
-            return
-        if not self._slots.acquire(timeout=self._bounded(self._timeout)):
+        try:
+            self._slots.get(timeout=self._bounded(self._timeout))
+        except queue.Empty:
             check_deadline()
             msg = f"{self.where}: all {self._max_connections} connections are in use, and were for {self._timeout} s"
-            raise BackendUnavailableError(msg, outcome="none")
+            raise BackendUnavailableError(msg, outcome="none") from None
 
     def _opened(self, pool: Pool) -> Wire:
         try:

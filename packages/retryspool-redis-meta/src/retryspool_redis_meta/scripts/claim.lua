@@ -27,7 +27,7 @@ local function claim(id, state)
   r.version, r.deliveries = increment(r.version), increment(r.deliveries)
   local body = r.body
   write(id, r)
-  enter_lane(r, id)
+  enter_lane(place_of(r), id)
   if state ~= ACTIVE then
     leave_state(state, id)
     enter_state(ACTIVE, id)

@@ -70,7 +70,6 @@ local function parse(head)
   if not r.version or #r.next_retry ~= 15 or #r.lease_expires ~= 15 or #r.created ~= 15 or #r.updated ~= 15 then
     return nil
   end
-  r.due = r.state == ACTIVE and r.lease_expires or r.next_retry
   return r
 end
 
@@ -100,7 +99,6 @@ end
 
 local function write(id, r, body)
   r.head = text_of(r)
-  r.due = r.state == ACTIVE and r.lease_expires or r.next_retry
   if body then
     call('HSET', key_of(id), 'head', r.head, 'body', body)
   else
@@ -220,9 +218,15 @@ local function lane_key(state, priority, name)
   return base .. ':lane:' .. state .. ':' .. priority .. ':' .. name
 end
 
--- A lane's name within its state and priority: where its messages were claimed from, and their route.
-local function lane_of(r)
-  return (r.state == ACTIVE and r.origin or NOWHERE) .. r.route
+-- Where a record is in the indexes: its state, its priority, when it's due, and its lane's name within these, which is
+-- where it was claimed from and its route.
+local function place_of(r)
+  return {
+    state = r.state,
+    priority = r.priority,
+    due = r.state == ACTIVE and r.lease_expires or r.next_retry,
+    lane = (r.state == ACTIVE and r.origin or NOWHERE) .. r.route
+  }
 end
 
 -- Sorts by priority, then when due, then id. The number of digits makes numbers of any size sort as texts.
@@ -230,39 +234,41 @@ local function head_of(priority, member, name)
   return format('%02d', #priority) .. priority .. ' ' .. sub(member, 1, 15) .. ' ' .. sub(member, 16) .. ' ' .. name
 end
 
-local function enter_lane(r, id)
-  if r.due == NEVER then
+local function enter_lane(place, id)
+  if place.due == NEVER then
     return
   end
-  local name, member = lane_of(r), r.due .. id
-  local key = lane_key(r.state, r.priority, name)
+  local member = place.due .. id
+  local key = lane_key(place.state, place.priority, place.lane)
   call('ZADD', key, 0, member)
   local first = call('ZRANGE', key, 0, 1)
   if first[1] == member then
     if first[2] then
-      call('ZREM', heads_of(r.state), head_of(r.priority, first[2], name))
+      call('ZREM', heads_of(place.state), head_of(place.priority, first[2], place.lane))
     end
-    call('ZADD', heads_of(r.state), 0, head_of(r.priority, member, name))
+    call('ZADD', heads_of(place.state), 0, head_of(place.priority, member, place.lane))
   end
 end
 
-local function leave_lane(r, id)
-  local name, member = lane_of(r), r.due .. id
-  local key = lane_key(r.state, r.priority, name)
+local function leave_lane(place, id)
+  if place.due == NEVER then
+    return
+  end
+  local member = place.due .. id
+  local key = lane_key(place.state, place.priority, place.lane)
   local first = call('ZRANGE', key, 0, 1)
   if call('ZREM', key, member) == 1 and first[1] == member then
-    call('ZREM', heads_of(r.state), head_of(r.priority, member, name))
+    call('ZREM', heads_of(place.state), head_of(place.priority, member, place.lane))
     if first[2] then
-      call('ZADD', heads_of(r.state), 0, head_of(r.priority, first[2], name))
+      call('ZADD', heads_of(place.state), 0, head_of(place.priority, first[2], place.lane))
     end
   end
 end
 
--- Makes the indexes say `new` where they said `old`; either may be nil.
+-- Makes the indexes say that `id` is at `new`, where they said `old`; either may be nil.
 local function reindex(id, old, new)
   local same_state = old and new and old.state == new.state
-  local same_lane = same_state and old.due == new.due and old.priority == new.priority and lane_of(old) == lane_of(new)
-  if same_lane then
+  if same_state and old.due == new.due and old.priority == new.priority and old.lane == new.lane then
     return
   end
   if old then

@@ -6,12 +6,14 @@ local now = clock()
 local is_work, saw_another_ones = false, false
 local kinds = {}
 
-local function stored(id, old, new, body)
-  new.updated = now
-  write(id, new, body)
-  reindex(id, old, new)
-  is_work = is_work or (new.owner == '' and new.due ~= NEVER)
-  return 'ok ' .. new.head
+-- Stores a record; `before` is where it was in the indexes, if it was.
+local function stored(id, before, r, body)
+  r.updated = now
+  write(id, r, body)
+  local place = place_of(r)
+  reindex(id, before, place)
+  is_work = is_work or (r.owner == '' and place.due ~= NEVER)
+  return 'ok ' .. r.head
 end
 
 function kinds.store(id, head, body)
@@ -37,39 +39,39 @@ function kinds.update(id, head, body, if_version)
   new.version = increment(old.version)
   new.created = new.created == UNSET and old.created or new.created
   if call('SREM', base .. ':damaged', id) == 1 then
-    old = nil -- it was in no index, and is whole again
+    return stored(id, nil, new, body) -- it was in no index, and is whole again
   end
-  return stored(id, old, new, body)
+  return stored(id, place_of(old), new, body)
 end
 
 function kinds.move(id, from, to)
-  local old, why = read(id)
-  if not old then
+  local r, why = read(id)
+  if not r then
     return why
   end
-  if old.state ~= from then
-    return 'conflict ' .. old.head
+  if r.state ~= from then
+    return 'conflict ' .. r.head
   end
   if from == to then
     saw_another_ones = true
-    return 'ok ' .. old.head .. '\n' .. old.body
+    return 'ok ' .. r.head .. '\n' .. r.body
   end
-  local new = parse(old.head)
-  new.version, new.state, new.origin, new.owner, new.lease_expires = increment(old.version), to, NOWHERE, '', UNSET
-  return stored(id, old, new) .. '\n' .. old.body
+  local before = place_of(r)
+  r.version, r.state, r.origin, r.owner, r.lease_expires = increment(r.version), to, NOWHERE, '', UNSET
+  return stored(id, before, r) .. '\n' .. r.body
 end
 
 function kinds.renew(id, version, seconds, micros)
-  local old, why = read(id)
-  if not old then
+  local r, why = read(id)
+  if not r then
     return why
   end
-  if old.version ~= version or old.state ~= ACTIVE then
-    return 'conflict ' .. old.head
+  if r.version ~= version or r.state ~= ACTIVE then
+    return 'conflict ' .. r.head
   end
-  local new = parse(old.head)
-  new.version, new.lease_expires = increment(old.version), plus(now, seconds, micros)
-  return stored(id, old, new) .. '\n' .. old.body
+  local before = place_of(r)
+  r.version, r.lease_expires = increment(r.version), plus(now, seconds, micros)
+  return stored(id, before, r) .. '\n' .. r.body
 end
 
 function kinds.delete(id, if_version)
@@ -82,7 +84,7 @@ function kinds.delete(id, if_version)
   end
   call('DEL', key_of(id)) -- first, since it's allowed on a server that is out of memory, and with it all that follows
   if old then
-    reindex(id, old, nil)
+    reindex(id, place_of(old), nil)
   else
     for state = 0, 5 do
       leave_state(tostring(state), id)
@@ -95,7 +97,7 @@ end
 function kinds.damaged(id, state)
   local old = read(id)
   if old then
-    leave_lane(old, id)
+    leave_lane(place_of(old), id)
   end
   set_aside(id, old and old.state or state)
   return 'ok'
