@@ -17,7 +17,7 @@ from retryspool.conformance.marks import Level, clause
 from retryspool.conformance.profiles import Profile
 from retryspool.conformance.suite import needs_capability
 from retryspool.data import DataBackend, DataFactory
-from retryspool.errors import DataNotFoundError
+from retryspool.errors import DataNotFoundError, StorageError
 from retryspool.model import NEVER
 
 _NO_SECONDS = timedelta(0)
@@ -59,13 +59,48 @@ class SweepingTests(DataSuite):
         assert content(profile.payload_bytes) == read(data, "large")
 
     @clause("DATA-22")
+    def test_a_dry_run_only_tells(self, data: DataBackend, profile: Profile) -> None:
+        data.store_data("old", b"kept")
+        writer = data.get_data_writer("old")
+        writer.writelines(pieces(profile.payload_bytes))
+        writer.flush()
+
+        told = [info.message_id for info in data.sweep(NEVER, dry_run=True)]
+
+        assert told == [info.message_id for info in data.sweep(NEVER, dry_run=True)]
+        assert {"old"} >= set(told)
+        assert (b"kept", {"old": 4}) == (read(data, "old"), sizes(data))
+        writer.close()
+        assert content(profile.payload_bytes) == read(data, "old")
+        assert [] == list(data.sweep(NEVER))
+
+    @clause("DATA-22")
+    def test_a_writer_that_is_swept_stores_all_or_nothing(self, data: DataBackend, profile: Profile) -> None:
+        data.store_data("old", b"kept")
+        writer = data.get_data_writer("old")
+        writer.writelines(pieces(profile.payload_bytes))
+        writer.flush()
+
+        told = [info.message_id for info in data.sweep(NEVER, dry_run=True)]
+        assert told == [info.message_id for info in data.sweep(NEVER)]
+        assert [] == list(data.sweep(NEVER))
+        assert (b"kept", {"old": 4}) == (read(data, "old"), sizes(data))
+        expected = content(profile.payload_bytes)
+        try:
+            writer.close()
+        except StorageError:
+            expected = b"kept"
+
+        assert (expected, {"old": len(expected)}) == (read(data, "old"), sizes(data))
+
+    @clause("DATA-22")
     def test_what_a_dropped_writer_left_is_swept(self, data: DataBackend, profile: Profile) -> None:
         before = _time_of_the_store(data)
         for message_id, size in (("a", 10), ("b", profile.payload_bytes)):
             writer = data.get_data_writer(message_id)
             writer.writelines(pieces(size))
             del writer
-            gc.collect()
+        gc.collect()
 
         _sweep(data, before, dead=False)
 

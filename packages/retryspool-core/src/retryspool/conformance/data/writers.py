@@ -151,7 +151,7 @@ class WriterTests(DataSuite):
                 writer = data.get_data_writer(message_id)
                 writer.write(half)
                 del writer
-                gc.collect()
+        gc.collect()
 
         assert (b"old", {"old": 3}) == (read(data, "old"), sizes(data))
         assert 1 == data.store_data("new", b"x", if_absent=True)
