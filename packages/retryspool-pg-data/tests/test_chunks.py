@@ -380,3 +380,20 @@ def test_opening_a_reader_while_the_payload_goes_gets_it_all_or_the_next(
             assert expected[change] == reading.result()
 
     wait_until(lambda: (0, 0) == (tables.count("loose"), tables.count("readers")))
+
+
+def test_destroying_it_while_others_clear_up_ends(factory: PgDataFactory) -> None:
+    for _ in range(8):
+        with factory.create() as backend:
+            writers = [backend.get_data_writer(f"m{number}") for number in range(8)]
+            for writer in writers:
+                writer.write(LARGE)
+            with ThreadPoolExecutor(8) as pool:
+                clearing = [
+                    pool.submit(backend._store.drop, writer._hold.generation, "x") for writer in writers if writer._hold
+                ]
+                factory.destroy()
+                for each in clearing:
+                    assert isinstance(each.exception(), BackendError | None)
+            for writer in writers:
+                writer.abort()

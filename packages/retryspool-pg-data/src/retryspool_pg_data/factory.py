@@ -106,7 +106,7 @@ class PgDataFactory(DataFactory):
         table = Table.parse(self.table)
         connections = self._connections()
         try:
-            connections.use(f"dropping table {self.table!r}", lambda each: schema.destroy(each, table), effect=True)
+            connections.use(f"dropping table {self.table!r}", schema.destroy, table, effect=True)
         finally:
             connections.close()
 

@@ -4,30 +4,35 @@ from __future__ import annotations
 
 import math
 import os
+import random
 import select
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeVar, TypeVarTuple
 
 import psycopg
 from psycopg.pq import TransactionStatus
-from psycopg.rows import TupleRow
 from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout
 
 from retryspool.deadline import remaining
 from retryspool.errors import BackendError, BackendUnavailableError
 from retryspool_pg_data.connection import BoundedConnection, NoAnswerError, OnFailure
-from retryspool_pg_data.failures import storage_error, timed_out
+from retryspool_pg_data.failures import RETRIED, storage_error, timed_out
 
 __all__ = ["Connections", "OwnPool", "Pool"]
 
 R = TypeVar("R")
+Arguments = TypeVarTuple("Arguments")
 Pool = ConnectionPool[BoundedConnection]
 
 _SLICE_S = 0.25
 """How long to wait for a connection before looking whether there can be one."""
+_TRIES = 25
+"""How often is tried again what the server undoes because of others."""
+_PAUSE_S = 0.001
+"""How long to wait before that, at first; each time up to twice as long, by chance, so that they get out of step."""
 _FRESH_S = 0.01
 """How long ago a connection must have been used for a look whether it's still there: it takes longer than all else."""
 _CLOSE_S = 0.1
@@ -98,31 +103,28 @@ class Connections:
         self._is_grown = False
         self._failure: tuple[float, psycopg.Error] | None = None
 
-    def use(self, doing: str, do: Callable[[BoundedConnection], R], *, effect: bool) -> R:
-        """Do something with a connection.
+    def use(
+        self, doing: str, do: Callable[[BoundedConnection, *Arguments], R], *arguments: *Arguments, effect: bool
+    ) -> R:
+        """Return what `do` returns for a connection and `arguments`; again and again while the server undoes it.
 
         :param doing: for the error, such as "storing the payload of message 'a'"
         :param effect: whether it changes something
         :raises BackendError: it failed; see `failures`
         :raises DeadlineExceededError: the caller's time is over
         """
-        connection = self.take(doing)
-        try:
-            return do(connection)
-        except (psycopg.Error, NoAnswerError) as error:
-            raise storage_error(doing, error, effect=effect, cancelled=connection.cancelled) from error
-        finally:
-            self.give_back(connection)
-
-    def run(self, doing: str, statement: bytes, parameters: Sequence[object], *, effect: bool) -> list[TupleRow]:
-        """Run a statement and return the rows that it answers with; raises as `use` does."""
-        connection = self.take(doing)
-        try:
-            return connection.run(statement, parameters)
-        except (psycopg.Error, NoAnswerError) as error:
-            raise storage_error(doing, error, effect=effect, cancelled=connection.cancelled) from error
-        finally:
-            self.give_back(connection)
+        attempt = 0
+        while True:
+            connection = self.take(doing)
+            try:
+                return do(connection, *arguments)
+            except (psycopg.Error, NoAnswerError) as error:
+                if attempt == _TRIES or not isinstance(error, RETRIED):
+                    raise storage_error(doing, error, effect=effect, cancelled=connection.cancelled) from error
+            finally:
+                self.give_back(connection)
+            time.sleep(random.uniform(0, _PAUSE_S * 2 ** min(attempt, 6)))
+            attempt += 1
 
     def take(self, doing: str) -> BoundedConnection:
         """Return a connection, to be given back to `give_back`. It waits for the server no longer than the caller may.

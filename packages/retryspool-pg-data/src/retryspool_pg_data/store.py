@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
-import time
 import weakref
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -14,7 +12,7 @@ from psycopg.rows import TupleRow
 
 from retryspool.deadline import check_deadline
 from retryspool.errors import BackendClosedError, StorageError
-from retryspool_pg_data.failures import RETRIED
+from retryspool_pg_data.connection import BoundedConnection
 from retryspool_pg_data.keeper import Keeper
 from retryspool_pg_data.pool import Connections
 from retryspool_pg_data.statements import REMOVED_AT_ONCE, Statements
@@ -22,10 +20,6 @@ from retryspool_pg_data.table import Table
 
 __all__ = ["Store"]
 
-_TRIES = 25
-"""How often a statement is tried again that the server undoes because of others."""
-_PAUSE_S = 0.001
-"""How long to wait before that, at first; each time up to twice as long, by chance, so that they get out of step."""
 _EVER = datetime.max.replace(tzinfo=UTC)
 
 
@@ -72,14 +66,7 @@ class Store:
         :raises BackendError: it failed; see `failures`
         :raises DeadlineExceededError: the caller's time is over
         """
-        for attempt in range(_TRIES):
-            try:
-                return self.connections.run(doing, statement, parameters, effect=effect)
-            except StorageError as error:
-                if not isinstance(error.__cause__, RETRIED):
-                    raise
-                time.sleep(random.uniform(0, _PAUSE_S * 2 ** min(attempt, 6)))
-        return self.connections.run(doing, statement, parameters, effect=effect)
+        return self.connections.use(doing, BoundedConnection.run, statement, parameters, effect=effect)
 
     # -- generations ---------------------------------------------------------------------------------------------------
 
