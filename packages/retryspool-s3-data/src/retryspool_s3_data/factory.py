@@ -59,7 +59,8 @@ class S3DataFactory(DataFactory):
     part_bytes: int = 8 * _MIB
     """What is larger is sent in parts of this size."""
     concurrency: int = 4
-    """How many parts of one payload, or payloads of one batch, are under way at a time."""
+    """How many parts of one payload are in memory, one of them being gathered and the others on their way; and how many
+    payloads of one batch are on their way at a time."""
     connect_timeout: float = 5.0
     """In seconds."""
     timeout: float = 30.0

@@ -30,7 +30,9 @@ def list_objects(store: Store) -> Iterator[Answer]:
             page = store.client.list_objects_v2(
                 Bucket=store.bucket, Prefix=store.listing_prefix, Delimiter="/", **token
             )
-        yield from page.get("Contents", [])
+        for found in page.get("Contents", []):
+            store.check()
+            yield found
         if not page.get("IsTruncated"):
             return
         token = {"ContinuationToken": page["NextContinuationToken"]}

@@ -81,7 +81,7 @@ class MultipartUpload:
         :raises DeadlineExceededError: there was no room in time
         """
         self._check_process()
-        room = self._store.settings.concurrency * self._store.settings.part_bytes
+        room = max(1, self._store.settings.concurrency - 1) * self._store.settings.part_bytes  # less what is gathered
         while self._on_their_way and sum(self._on_their_way.values()) + len(part) > room:
             self._await_one()
         self._sent += 1
