@@ -69,7 +69,7 @@ def blocks(page: str, language: str = "") -> list[Block]:
 
 
 def runs(block: Block) -> bool:
-    return not block.comment.startswith("not run: ")
+    return not block.comment.startswith(("not run: ", "from "))
 
 
 def pages_with(language: str) -> pytest.MarkDecorator:
@@ -130,6 +130,14 @@ def program(page: str, hook: str) -> str:
         for number, line in enumerate(block.text.splitlines()):
             lines[block.line + number] = line
     return "\n".join(lines).replace(HOOK, hook)
+
+
+@BY_PAGE
+def test_an_excerpt_is_that_of_its_file(page: str) -> None:
+    for block in blocks(page, "python"):
+        if block.comment.startswith("from "):
+            source = (ROOT / "docs" / block.comment.removeprefix("from ").partition(":")[0]).read_text()
+            assert [] == [part for part in block.text.strip("\n").split("\n\n") if part not in source]
 
 
 @pages_with("python")

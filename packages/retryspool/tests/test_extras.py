@@ -4,6 +4,11 @@ from importlib import metadata
 
 import pytest
 
+SIBLINGS = (
+    *("retryspool-cli", "retryspool-core", "retryspool-fs-data", "retryspool-fs-meta"),
+    *("retryspool-pg-data", "retryspool-redis-meta", "retryspool-s3-data"),
+)
+
 
 def brought_by(extra: str) -> set[str]:
     """Name the distributions that an extra adds, as a user's installer reads it from the built metadata."""
@@ -15,15 +20,18 @@ def brought_by(extra: str) -> set[str]:
     ("extra", "expected"),
     [
         ("fs", {"retryspool-fs-data", "retryspool-fs-meta"}),
+        ("redis", {"retryspool-redis-meta"}),
+        ("pg", {"retryspool-pg-data"}),
+        ("s3", {"retryspool-s3-data"}),
         ("cli", {"retryspool-cli"}),
-        ("all", {"retryspool-cli", "retryspool-fs-data", "retryspool-fs-meta"}),
+        ("all", set(SIBLINGS) - {"retryspool-core"}),
     ],
 )
 def test_an_extra_brings_the_siblings_that_it_names(extra: str, expected: set[str]) -> None:
     assert expected == brought_by(extra)
 
 
-@pytest.mark.parametrize("sibling", ["retryspool-core", "retryspool-cli", "retryspool-fs-data", "retryspool-fs-meta"])
+@pytest.mark.parametrize("sibling", SIBLINGS)
 def test_a_sibling_that_an_extra_names_exists(sibling: str) -> None:
     assert metadata.version(sibling)
 
