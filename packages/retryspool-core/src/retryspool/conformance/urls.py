@@ -29,6 +29,7 @@ __all__ = ["UrlTests"]
 
 _LIMIT_S = 3.0
 _GRACE_S = 1.0
+_NUMBER = re.compile(r"\b(int|float|bool)\b")
 _SECRET = re.compile("passw|secret|token", re.IGNORECASE)
 
 
@@ -58,15 +59,29 @@ class UrlTests(Suite[Factory, Backend]):
         factory = stores.new()
         kind = type(factory)
         url = self.url()
-        there = [(name, value) for name, value in parse_qsl(urlsplit(url).query, keep_blank_values=True)]
 
-        for name, value in there:
+        for name, value in parse_qsl(urlsplit(url).query, keep_blank_values=True):
             with pytest.raises(InvalidUrlError):
                 kind.from_url(_with(url, urlencode([(name, value)], quote_via=quote)))
         for field in _fields(factory):  # whether it's a setting of its URLs or not, twice is once too often
             for value in ("1", "x"):
                 with pytest.raises(InvalidUrlError):
                     kind.from_url(_with(url, f"{field}={value}&{field}={value}"))
+
+    @clause("FACTORY-4")
+    def test_a_setting_of_a_wrong_value_is_refused(self, stores: Stores[Factory, Backend]) -> None:
+        """By the types of the factory's fields; one that isn't a setting of its URLs is refused for that."""
+        needs(self, "url")
+        factory = stores.new()
+        kind = type(factory)
+        assert dataclasses.is_dataclass(factory)
+
+        for field in dataclasses.fields(factory):
+            if _NUMBER.search(str(field.type)):
+                url = _without(self.url(), field.name)
+                for wrong in ("neither", "", "1e", "0x", "--1"):
+                    with pytest.raises(InvalidUrlError):
+                        kind.from_url(_with(url, f"{field.name}={wrong}"))
 
     @clause("FACTORY-4")
     def test_what_is_no_url_is_refused(self, stores: Stores[Factory, Backend]) -> None:
@@ -135,6 +150,12 @@ class UrlTests(Suite[Factory, Backend]):
 
 def _with(url: str, setting: str) -> str:
     return f"{url}{'&' if '?' in url else '?'}{setting}"
+
+
+def _without(url: str, setting: str) -> str:
+    parts = urlsplit(url)
+    rest = [(name, value) for name, value in parse_qsl(parts.query, keep_blank_values=True) if name != setting]
+    return urlunsplit(parts._replace(query=urlencode(rest, quote_via=quote)))
 
 
 def _fields(factory: object) -> list[str]:
