@@ -1,0 +1,97 @@
+"""The data backend on S3 against the contract: on a server made for use, and on one with the errors of AWS."""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import boto3
+import pytest
+from restarted import is_restarted
+
+from retryspool.conformance import DataBackendSuite, Through
+from retryspool.conformance.rerouting import reroute
+from retryspool.data import DataFactory
+from retryspool_cli.servers import S3Server
+from retryspool_s3_data import S3DataFactory
+
+_GO_PAYLOADS = {"msg-1": b"Subject: hello\r\n", "MSG-1": bytes(range(256)), "empty": b"", "large": b"x" * 3_000_000}
+
+
+class _OnS3(DataBackendSuite):
+    where: str
+    client: Any
+
+    def factory(self, namespace: str) -> S3DataFactory:
+        return S3DataFactory.from_url(self.where).in_namespace(namespace)
+
+    def url(self) -> str:
+        return f"{self.where}&part_bytes=6291456&max_attempts=2"
+
+    def connect(self) -> Any:
+        """Make a client of the driver's own."""
+        factory = S3DataFactory.from_url(self.where)
+        return boto3.session.Session().client(
+            "s3",
+            endpoint_url=factory.endpoint,
+            region_name=factory.region,
+            aws_access_key_id=factory.access_key,
+            aws_secret_access_key=factory.secret_key,
+        )
+
+    def raw_get(self, namespace: str, message_id: str) -> bytes:
+        return self.client.get_object(**self._place(namespace, message_id))["Body"].read()
+
+    def raw_put(self, namespace: str, message_id: str, stored: bytes) -> None:
+        self.client.put_object(**self._place(namespace, message_id), Body=stored)
+
+    def _place(self, namespace: str, message_id: str) -> dict[str, str]:
+        factory = self.factory(namespace)
+        return {"Bucket": factory.bucket, "Key": f"{factory.prefix}/{message_id}.data"}
+
+    def old_formats(self) -> Mapping[str, Callable[[str], Mapping[str, bytes]]]:
+        return {"the Go system's": self._as_the_go_system_stored_it}
+
+    def _as_the_go_system_stored_it(self, namespace: str) -> Mapping[str, bytes]:
+        for message_id, payload in _GO_PAYLOADS.items():
+            self.raw_put(namespace, message_id, payload)
+        return _GO_PAYLOADS
+
+    def sever_network(self, namespace: str, through: Through) -> DataFactory:
+        return S3DataFactory.from_url(reroute(self.where, through)).in_namespace(namespace)
+
+    def lend_client(self, namespace: str) -> tuple[DataFactory, Callable[[], bool]]:
+        bucket = self.factory(namespace).bucket
+
+        def works() -> bool:
+            return self.client.head_bucket(Bucket=bucket)["ResponseMetadata"]["HTTPStatusCode"] == 200
+
+        return S3DataFactory(bucket, client=self.client).in_namespace(namespace), works
+
+
+class TestS3Data(_OnS3):
+    server: S3Server | None
+
+    @pytest.fixture(autouse=True)
+    def _on_a_server(
+        self, request: pytest.FixtureRequest, s3_url: str, new_s3: Callable[[], S3Server]
+    ) -> Iterator[None]:
+        """Use the server that all tests share, or one of the test's own if it's to be restarted."""
+        self.server = new_s3() if is_restarted(request) else None
+        self.where = self.server.url if self.server else s3_url
+        self.client = self.connect()
+        yield
+        self.client.close()
+
+    def restart_server(self) -> None:
+        assert self.server is not None
+        self.server.restart(kill=True)
+
+
+class TestS3DataOnMoto(_OnS3):
+    """It keeps what it has in memory, and so can't be restarted."""
+
+    @pytest.fixture(autouse=True)
+    def _on_a_server(self, moto_url: str) -> Iterator[None]:
+        self.where = moto_url
+        self.client = self.connect()
+        yield
+        self.client.close()
