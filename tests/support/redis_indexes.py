@@ -36,7 +36,7 @@ class Looked:
         }
         self.page_keys = {key for key in keys if key.startswith(f"{base}:ids:")}
         self.lanes = {
-            key.removeprefix(f"{base}:lane:"): [each.decode() for each in any_client.zrange(key, 0, -1)]
+            key.removeprefix(f"{base}:lane:"): [_member(each) for each in any_client.zrange(key, 0, -1)]
             for key in keys
             if key.startswith(f"{base}:lane:")
         }
@@ -76,3 +76,7 @@ class Looked:
         if record.state is State.ACTIVE and record.claimed_from is not None:
             origin = str(record.claimed_from.value)
         return f"{record.state.value}:{record.priority}:{origin}{record.route}"
+
+
+def _member(raw: bytes) -> str:
+    return f"{int.from_bytes(raw[:5]):010x}{int.from_bytes(raw[5:8]):05x}{raw[8:].decode()}"

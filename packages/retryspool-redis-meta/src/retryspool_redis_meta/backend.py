@@ -63,11 +63,21 @@ class RedisMetaBackend(MetaBackend):
 
     def get_meta(self, message_id: str) -> MessageMetadata:
         validate_message_id(message_id)
+        nothing = (None, None)
+        head, body = self._link.ask("HMGET", f"{self._base}:m:{message_id}", "head", "body", refused=nothing)
+        if head is None or body is None:
+            head, body = self._looked_closer(message_id)
+        return decode(message_id, head, body)
+
+    def _looked_closer(self, message_id: str) -> tuple[bytes, bytes]:
+        """Tell what is missing from what is damaged, in one step: two commands may have a store between them."""
         answer: bytes | list[bytes] = self._link.read(GET, message_id)
         if answer == b"missing":
             raise MessageNotFoundError(message_id)
-        head, body = answer if isinstance(answer, list) else (b"", b"")
-        return decode(message_id, head, body)
+        if not isinstance(answer, list):
+            return b"", b""
+        head, body = answer
+        return head, body
 
     def update_meta(
         self, message_id: str, metadata: MessageMetadata, *, if_version: int | None = None

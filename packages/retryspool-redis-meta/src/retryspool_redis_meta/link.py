@@ -98,10 +98,15 @@ class Link:
 
     # -- commands ------------------------------------------------------------------------------------------------------
 
-    def ask(self, *command: Argument) -> Reply:
-        """Have one command that only reads."""
+    def ask(self, *command: Argument, refused: Reply = ...) -> Reply:
+        """Have one command that only reads.
+
+        :param refused: what to return if the server refuses it; it's raised without
+        """
         (reply,) = self._exchange([command], writes=False)
         if isinstance(reply, Exception):
+            if refused is not ...:
+                return refused
             raise failure(self.where, reply, "none") from reply
         return reply
 

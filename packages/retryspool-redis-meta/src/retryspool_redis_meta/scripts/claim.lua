@@ -50,7 +50,7 @@ local function take(state, head, priority, name, bound)
     call('ZADD', heads_of(state), 0, head_of(priority, first, name))
   end
   for _, member in ipairs(members) do
-    claim(sub(member, 16), state)
+    claim(sub(member, 9), state)
   end
 end
 
@@ -67,11 +67,11 @@ local function claim_from(state)
     elseif excluded[sub(name, 2)] or (state == ACTIVE and not is_source[sub(name, 1, 1)]) then
       cursor = '(' .. two[1]
     else
-      local bound = '[' .. now .. '~' -- after every id
+      local bound = '[' .. member_of(now, '~') -- after every id
       if two[2] then
         local next_code, next_due, next_id = match(two[2], '^(%d+) (%x+) ([^ ]+) ')
         if next_code == code and not is_later(next_due, now) then
-          bound = '(' .. next_due .. next_id
+          bound = '(' .. member_of(next_due, next_id)
         end
       end
       take(state, two[1], sub(code, 3), name, bound)

@@ -5,7 +5,8 @@
 --   {prefix}:m:<id>         hash      a record: `head`, which the scripts read, and `body`, which is only handed on
 --   {prefix}:ids:S          zset      the pages of the state's ids, each named by where it begins
 --   {prefix}:ids:S:<begin>  zset      one page: up to PAGE ids, in order; small enough to be stored compactly
---   {prefix}:lane:S:...     zset      the messages of one priority, origin and route: <when due><id>, in order
+--   {prefix}:lane:S:...     zset      the messages of one priority, origin and route: <when due><id>, in order, the time
+--                                     in 8 bytes, since it's for every message once more
 --   {prefix}:heads:S        zset      the first of each lane, in the order in which they are claimed
 --   {prefix}:counts         hash      how many messages a state has
 --   {prefix}:damaged        set       ids that claims have come across whose records can't be read
@@ -57,6 +58,16 @@ local function increment(number)
     return '1' .. string.rep('0', #nines)
   end
   return sub(kept, 1, -2) .. (sub(kept, -1) + 1) .. string.rep('0', #nines)
+end
+
+-- A time and an id as a lane has them. Sorts by both.
+local function member_of(time, id)
+  return struct.pack('>I5I3', tonumber(sub(time, 1, 10), 16), tonumber(sub(time, 11), 16)) .. id
+end
+
+local function parts_of(member)
+  local seconds, micros = struct.unpack('>I5I3', member)
+  return format('%010x%05x', seconds, micros), sub(member, 9)
 end
 
 -- Records
@@ -231,14 +242,15 @@ end
 
 -- Sorts by priority, then when due, then id. The number of digits makes numbers of any size sort as texts.
 local function head_of(priority, member, name)
-  return format('%02d', #priority) .. priority .. ' ' .. sub(member, 1, 15) .. ' ' .. sub(member, 16) .. ' ' .. name
+  local due, id = parts_of(member)
+  return format('%02d', #priority) .. priority .. ' ' .. due .. ' ' .. id .. ' ' .. name
 end
 
 local function enter_lane(place, id)
   if place.due == NEVER then
     return
   end
-  local member = place.due .. id
+  local member = member_of(place.due, id)
   local key = lane_key(place.state, place.priority, place.lane)
   call('ZADD', key, 0, member)
   local first = call('ZRANGE', key, 0, 1)
@@ -254,7 +266,7 @@ local function leave_lane(place, id)
   if place.due == NEVER then
     return
   end
-  local member = place.due .. id
+  local member = member_of(place.due, id)
   local key = lane_key(place.state, place.priority, place.lane)
   local first = call('ZRANGE', key, 0, 1)
   if call('ZREM', key, member) == 1 and first[1] == member then
