@@ -33,6 +33,8 @@ class Answer:
     headers: dict[str, str] = field(default_factory=dict)
     cut_after: int | None = None
     """So many bytes of the body are sent, and then the connection is closed."""
+    raw: bytes | None = None
+    """What is sent in place of all that, before the connection is closed."""
 
 
 def error(status: int, code: str) -> Answer:
@@ -60,7 +62,8 @@ class AnsweringServer(AbstractContextManager["AnsweringServer"]):
                 body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
                 asked = Asked(f"{self.command} {self.path}", dict(self.headers.items()), body)
                 answer = outer._decide(asked)
-                if answer is None:
+                if answer is None or answer.raw is not None:
+                    self.wfile.write(b"" if answer is None else answer.raw or b"")
                     self.close_connection = True
                     return
                 self.send_response(answer.status)
@@ -73,7 +76,7 @@ class AnsweringServer(AbstractContextManager["AnsweringServer"]):
 
             do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = _answer  # noqa: N815 -- the base class calls them so
 
-            def log_message(self, *_: Any) -> None:
+            def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 -- the base class calls it so
                 pass
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Self
 from botocore.exceptions import ClientError
 
 from retryspool.deadline import check_deadline, deadline
-from retryspool.errors import BackendError, BackendUnavailableError
+from retryspool.errors import BackendError, BackendUnavailableError, StorageError
 from retryspool_s3_data.failures import is_missing, is_taken, translating
 
 if TYPE_CHECKING:
@@ -41,7 +41,11 @@ def open_reader(store: Store, message_id: str) -> BinaryIO:
 
 
 class PayloadStream(io.RawIOBase):
-    """The bytes of one payload, as it was when this was opened."""
+    """The bytes of one payload, as it was when this was opened.
+
+    After a read that failed, so do all others: `io.BufferedReader` forgets what it had when this raises, and who read
+    on would get the payload with a hole.
+    """
 
     def __init__(self, store: Store, message_id: str, reply: Any) -> None:
         super().__init__()
@@ -54,7 +58,8 @@ class PayloadStream(io.RawIOBase):
         self._body: Any = reply["Body"]
         self._pid = os.getpid()
         self._position = 0
-        self._failures = 0
+        self._breaks = 0
+        self._failure: StorageError | None = None
 
     @classmethod
     def open(cls, store: Store, message_id: str) -> Self:
@@ -85,21 +90,30 @@ class PayloadStream(io.RawIOBase):
         """
         if self.closed:
             raise ValueError(f"read from the payload of message {self._message_id!r} after its reader was closed")
+        if self._failure is not None:
+            raise self._failure
         view = memoryview(buffer).cast("B")[: self.size - self._position]
-        while view:
+        try:
+            return self._receive(view) if view else 0
+        except StorageError as error:
+            self._failure = error
+            raise
+
+    def _receive(self, view: memoryview) -> int:
+        """Read at least a byte, over as many connections as it takes."""
+        while True:
             check_deadline()
             try:
                 with translating(self._store.call(_reading(self._message_id), message_id=self._message_id)):
                     count = self._read_some(view)
             except BackendUnavailableError:
                 self._drop()
-                self._failures += 1
-                if self._failures >= self._store.settings.max_attempts:
+                self._breaks += 1
+                if self._breaks >= self._store.settings.max_attempts:
                     raise
             else:
-                self._failures = 0
+                self._breaks = 0
                 return count
-        return 0
 
     def _read_some(self, view: memoryview) -> int:
         if self._pid != os.getpid():  # the connection is the parent's
