@@ -1,7 +1,7 @@
 """Run the suite on mutants, and show which clause finds which: `python conformance/mutants/run.py [NAME …]`.
 
-Each is tried with the tests of the clause that it breaks. Ends with 1 if one gets away. With `--list` they are only named,
-as in docs/mutants.md.
+Each is tried with the tests of the clause that it breaks. Ends with 1 if one gets away. With `--list` they are only
+named, as in docs/mutants.md.
 """
 
 from __future__ import annotations
