@@ -185,11 +185,12 @@ def _take_over(meta: MetaBackend, number: int) -> list[MessageMetadata]:
 
 
 def _refusal(worker: Child, method: str, args: Sequence[object], options: dict[str, object]) -> list[object]:
+    """Return what a call came to for each message; an error that is raised, as a batch would return it."""
     try:
         result = worker.call(do, method, args, options)
     except StateConflictError as error:
         return [error]
-    return cast("list[object]", result)
+    return cast("list[object]", result) if isinstance(result, list) else [result]
 
 
 def _update(worker: Child, claim: MessageMetadata) -> list[object]:
