@@ -180,6 +180,19 @@ def test_a_statement_that_takes_too_long_is_cancelled_and_changes_nothing(
     assert 0 == stats.get_stats().get("returns_bad", 0)
 
 
+def test_closing_does_not_wait_for_a_server_that_hangs(remote: PgDataFactory, proxy: Proxy) -> None:
+    backend = replace(remote, timeout=30.0).create()
+    writer = backend.get_data_writer("a")
+    writer.write(LARGE)
+    proxy.inflict(BLACK_HOLE)
+    writer.abort()
+
+    began = time.monotonic()
+    backend.close()
+
+    assert time.monotonic() - began < 5
+
+
 # -- connections that are lost -----------------------------------------------------------------------------------------
 
 

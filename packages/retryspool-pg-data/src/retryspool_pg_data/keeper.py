@@ -16,6 +16,7 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 from uuid import UUID
 
+from retryspool.deadline import deadline
 from retryspool.errors import StorageError
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ _log = logging.getLogger("retryspool_pg_data")
 LEASE = timedelta(minutes=10)
 """How long a generation that was replaced or deleted is kept for a reader whose process may have died."""
 _RENEW_S = LEASE.total_seconds() / 4
+_FINISH_S = 1.0
+"""How long closing may take to clear away what is left: else a sweep does."""
 
 
 class Kind(enum.Enum):
@@ -81,7 +84,7 @@ class Keeper:
 
     def finish(self) -> None:
         """Close the connections, at once if nothing is held, else when that is so."""
-        with suppress(Empty, StorageError):
+        with deadline(_FINISH_S), suppress(Empty, StorageError):
             while True:
                 self._end(self._left.get_nowait())
         with self._lock:

@@ -50,6 +50,10 @@ class _LazyPool(ConnectionPool[BoundedConnection]):
         with self._lock:
             self._min_size = count
 
+    def disown(self) -> None:
+        """Do nothing at its end, as if it were closed: it's the parent's, before a fork."""
+        self._closed = True
+
 
 @dataclass(frozen=True, slots=True)
 class OwnPool:
@@ -97,6 +101,8 @@ class Connections:
         """Forget all that belongs to the parent, after a fork."""
         if (pool := getattr(self, "_pool", None)) is not None:
             _inherited.append(pool)
+            if isinstance(pool, _LazyPool):
+                pool.disown()
         self._pool: Pool | None = None
         self._lock = threading.Lock()
         self._taken: set[BoundedConnection] = set()
