@@ -31,6 +31,7 @@ __all__ = [
 ]
 
 _opened: list[MetaBackend] = []
+_APART_NS = 2_000_000
 
 
 def prepare(factory: MetaFactory) -> None:
@@ -91,8 +92,8 @@ def claim_all(owner: str, limit: int, start: int) -> list[Claimed]:
 def swap_all(owner: str, message_ids: Sequence[str], start: int) -> dict[str, str]:
     """Try to be the first to change each new record: every other one by a move. Return what each try came to."""
     results: dict[str, str] = {}
-    wait_until(start)
     for number, message_id in enumerate(message_ids):
+        wait_until(start + number * _APART_NS)  # so that who is ahead waits for the others
         try:
             if number % 2:
                 _opened[-1].move_to_state(message_id, State.INCOMING, State.HOLD)
