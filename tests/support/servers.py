@@ -53,7 +53,7 @@ class _Run:
         until = time.monotonic() + _PATIENCE_S
         while any(folder.exists() for folder in folders) and time.monotonic() < until:
             threading.Event().wait(0.02)
-        shutil.rmtree(self.folder)
+        shutil.rmtree(self.folder, ignore_errors=True)  # another run may sweep it, now that nobody holds it
 
 
 def _sweep(folder: Path) -> None:
