@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import threading
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
@@ -159,21 +160,18 @@ class LocksHoldInAProcess(OneFileMeta):
 
 
 @mutant("META-45")
-class AForkSharesTheDescriptor(OneFileMeta):
-    """The file is opened once, and read by its position, which a forked child moves too."""
+class AForkSharesTheConnection(OneFileMeta):
+    """Requests go out and replies come in by one connection, which a forked child has too."""
 
     def plant(self) -> None:
         self._turns = os.pipe()
-        os.write(self._turns[1], b"go")
 
     def _read(self) -> dict[str, MessageMetadata]:
         self._check()
         # A connection, in small: a request and its reply, which the other process may be the one to get.
         token = os.getpid().to_bytes(4, "big")
         os.write(self._turns[1], token)
-        gap()
+        threading.Event().wait(random.uniform(0, 2 * GAP_S))
         found = os.read(self._turns[0], 4)
-        if b"go" in found:
-            found = found[2:] + os.read(self._turns[0], 2)
         kept = super()._read()
         return kept if found == token else {each: replace(it, size=it.size + 1) for each, it in kept.items()}
