@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -188,3 +189,18 @@ def test_the_versions_at_work_are_told(backend: S3DataBackend) -> None:
 
     assert {"backend", "driver", "server"} == set(versions)
     assert versions["backend"].startswith("retryspool-s3-data ")
+
+
+def test_a_destroyed_store_takes_its_uploads_along_and_nothing_else(factory: S3DataFactory) -> None:
+    below = factory.in_namespace("below")
+    with below.create() as other, factory.create() as backend:
+        other.store_data("a", b"theirs")
+        backend.store_many([(f"m{number}", b"x") for number in range(20)])
+        writer = backend.get_data_writer("large")
+        writer.write(b"x" * (factory.part_bytes + 1))
+
+        factory.destroy()
+
+        assert [] == [*backend.iter_data(), *backend.sweep(datetime.max.replace(tzinfo=UTC))]
+        assert {"a": b"theirs"} == other.fetch_many(["a"], max_bytes=10)
+        writer.abort()

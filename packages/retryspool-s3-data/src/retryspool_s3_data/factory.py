@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass, field, replace
+from datetime import UTC, datetime
+from itertools import islice
 from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 from urllib.parse import urlsplit
 
@@ -24,6 +26,7 @@ _MIB = 1024 * 1024
 _ADDRESSING = ("auto", "path", "virtual")
 _ENCRYPTION = ("AES256", "aws:kms", "aws:kms:dsse")
 _TO_BE_RESTORED = ("GLACIER", "DEEP_ARCHIVE")
+_DESTROYED_AT_ONCE = 1000
 
 
 @dataclass(frozen=True)
@@ -105,6 +108,17 @@ class S3DataFactory(DataFactory):
         from retryspool_s3_data.backend import open_backend  # noqa: PLC0415 -- boto3 is slow to import; many only list us
 
         return open_backend(self)
+
+    def destroy(self) -> None:
+        """Remove all payloads under the prefix and all uploads of some; the bucket stays, and what else is in it."""
+        with self.create() as backend:
+            ids = (info.message_id for info in backend.iter_data())
+            while batch := list(islice(ids, _DESTROYED_AT_ONCE)):
+                for error in backend.delete_many(batch):
+                    if error is not None:
+                        raise error
+            for _ in backend.sweep(datetime.max.replace(tzinfo=UTC)):
+                pass
 
     def in_namespace(self, namespace: str) -> Self:
         """Return the same settings for the prefix of this name below this one."""
