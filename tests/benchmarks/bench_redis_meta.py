@@ -174,7 +174,7 @@ def measure_memory(client: Redis, factory: RedisMetaFactory) -> list[Row]:
         return int(any_client.info("memory")["used_memory"])
 
     rows: list[Row] = []
-    for count in (1_000, 10_000, MANY):
+    for count in (10_000, 70_000, MANY):
         inside = factory.in_namespace(f"memory{count}")
         before = used()
         with inside.create() as backend:

@@ -22,8 +22,8 @@ from retryspool_redis_meta import RedisMetaFactory
 HOUR = timedelta(hours=1)
 
 
-def test_a_server_that_loses_nothing_is_found_healthy(factory: RedisMetaFactory) -> None:
-    with factory.create() as backend:
+def test_a_server_that_loses_nothing_is_found_healthy(new_redis: Any) -> None:
+    with RedisMetaFactory(new_redis().url).create() as backend:
         backend.store_meta("a", MessageMetadata("a"))
 
         assert [] == list(backend.check())
@@ -62,7 +62,8 @@ def test_every_record_is_looked_at(factory: RedisMetaFactory, client: Redis, bas
         for number in (0, 199, 200, 650, 699):
             client.hset(f"{base}:m:m{number:03}", "body", "rubbish")
 
-        assert ["m000", "m199", "m200", "m650", "m699"] == [finding.message_id for finding in backend.check()]
+        found = [finding.message_id for finding in backend.check() if finding.severity is Severity.ERROR]
+        assert ["m000", "m199", "m200", "m650", "m699"] == found
 
 
 # -- durability="fsync" ------------------------------------------------------------------------------------------------

@@ -74,6 +74,26 @@ def fill(backend: RedisMetaBackend, message_ids: Sequence[str], **fields: object
         assert not [each for each in results if isinstance(each, Exception)]
 
 
+def test_claims_renewals_and_results_keep_the_indexes(backend: RedisMetaBackend, client: Redis, base: str) -> None:
+    for number in range(12):
+        message_id = f"m{number:02}"
+        backend.store_meta(message_id, MessageMetadata(message_id, priority=number % 2, route=f"r{number % 3}"))
+
+    claimed = backend.claim([State.INCOMING], limit=7, lease=HOUR, owner="w", exclude_routes=["r2"])
+    Looked(client, base).check()
+    assert 7 == len(claimed)
+    renewed = [each for each in backend.renew(claimed[:3], lease=2 * HOUR) if isinstance(each, MessageMetadata)]
+    Looked(client, base).check()
+    backend.apply(
+        [
+            Delete(renewed[0].id, renewed[0].version),
+            Update(replace(renewed[1], state=State.DEFERRED, next_retry=utc_now() + HOUR), renewed[1].version),
+            Move(renewed[2].id, State.ACTIVE, State.HOLD),
+        ]
+    )
+    Looked(client, base).check()
+
+
 @pytest.mark.parametrize("order", ["rising", "falling", "mixed"])
 def test_pages_split_and_merge_in_any_order(backend: RedisMetaBackend, client: Redis, base: str, order: str) -> None:
     message_ids = [f"m{number:04}" for number in range(700)]
