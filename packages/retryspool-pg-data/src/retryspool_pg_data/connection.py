@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
-from typing import Any, LiteralString, Self, TypeVar
+from typing import Any, LiteralString, Self, TypeVar, cast
 
 import psycopg
 from psycopg import sql
@@ -28,6 +28,8 @@ OnFailure = Callable[[float, psycopg.Error], None]
 
 _KEPT = 16 * 1024
 """How long what a cursor goes on holding may be."""
+_HELD = frozenset({bytearray, memoryview, list})
+"""What may be long, and isn't looked into."""
 _CANCEL_S = 0.3
 """How long cancelling a statement may take, and then its answer: with both, a deadline is kept within a second."""
 
@@ -109,7 +111,10 @@ class BoundedConnection(psycopg.Connection[TupleRow]):
 
 
 def _are_large(values: Sequence[object]) -> bool:
-    return any(
-        isinstance(value, (memoryview, list)) or (isinstance(value, (bytes, bytearray)) and len(value) > _KEPT)
-        for value in values
-    )
+    for value in values:  # in the shortest way that there is: each small statement comes by here twice
+        kind = type(value)
+        if kind is bytes and len(cast("bytes", value)) > _KEPT:
+            return True
+        if kind in _HELD:
+            return True
+    return False

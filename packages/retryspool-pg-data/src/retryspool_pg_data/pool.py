@@ -29,6 +29,8 @@ Pool = ConnectionPool[BoundedConnection]
 
 _SLICE_S = 0.25
 """How long to wait for a connection before looking whether there can be one."""
+_LEAST_S = 0.001
+"""How long at least: with nothing at all, the pool doesn't even look."""
 _TRIES = 25
 """How often is tried again what the server undoes because of others."""
 _PAUSE_S = 0.001
@@ -143,7 +145,7 @@ class Connections:
         until = now + (self.timeout if left is None else min(left, self.timeout))
         pool = self._pool or self._open()
         while True:
-            connection = self._wait_for_one(pool, until, doing)
+            connection = self._wait_for_one(pool, now, until, doing)
             if now - connection.used < _FRESH_S or _is_alive(connection):
                 break
             self._return(pool, connection)
@@ -192,11 +194,11 @@ class Connections:
                     self._pool = self._source
             return self._pool
 
-    def _wait_for_one(self, pool: Pool, until: float, doing: str) -> BoundedConnection:
-        began = time.monotonic()
+    def _wait_for_one(self, pool: Pool, began: float, until: float, doing: str) -> BoundedConnection:
+        left = until - began
         while True:
             try:
-                connection = pool.getconn(max(min(until - time.monotonic(), _SLICE_S), 0.001))
+                connection = pool.getconn(_SLICE_S if left > _SLICE_S else max(left, _LEAST_S))
             except PoolClosed as error:
                 raise BackendUnavailableError(f"{doing} failed: {error}", outcome="none") from error
             except PoolTimeout as error:
@@ -204,7 +206,8 @@ class Connections:
                 if failed is not None and failed[0] >= began and not self._taken:
                     text = f"{doing} failed: PostgreSQL can't be reached: {' '.join(str(failed[1]).split())}"
                     raise BackendUnavailableError(text, outcome="none") from failed[1]
-                if time.monotonic() >= until:
+                left = until - time.monotonic()
+                if left <= 0:
                     text = f"{doing} failed: there was no free connection to PostgreSQL among {pool.max_size}"
                     raise timed_out(text, "none") from (failed[1] if failed else error)
             else:
