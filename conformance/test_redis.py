@@ -37,9 +37,21 @@ class TestRedisMeta(MetaBackendSuite):
     def sever_network(self, namespace: str, through: Through) -> MetaFactory:
         return RedisMetaFactory(reroute(self.where, through)).in_namespace(namespace)
 
+    def raw_get(self, namespace: str, message_id: str) -> bytes:
+        head, body = self.client.hmget(_key(namespace, message_id), "head", "body")
+        return b"%b\n%b" % (head, body)
+
+    def raw_put(self, namespace: str, message_id: str, stored: bytes) -> None:
+        head, _, body = stored.partition(b"\n")
+        self.client.hset(_key(namespace, message_id), mapping={"head": head, "body": body})
+
     def restart_server(self) -> None:
         assert self.server is not None
         self.server.restart(kill=True)
 
     def lend_client(self, namespace: str) -> tuple[MetaFactory, Callable[[], bool]]:
         return RedisMetaFactory(client=self.client).in_namespace(namespace), lambda: bool(self.client.ping())
+
+
+def _key(namespace: str, message_id: str) -> str:
+    return f"{{retryspool:{namespace}}}:m:{message_id}"

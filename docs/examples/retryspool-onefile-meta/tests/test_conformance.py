@@ -3,10 +3,10 @@
 from pathlib import Path
 
 import pytest
+from retryspool_onefile_meta import OneFileMetaFactory
 
 from retryspool.conformance import MetaBackendSuite
 from retryspool.meta import MetaFactory
-from retryspool_onefile_meta import OneFileMetaFactory
 
 
 class TestOneFileMeta(MetaBackendSuite):

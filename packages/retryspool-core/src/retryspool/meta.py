@@ -63,6 +63,9 @@ class MetaCapabilities:
     """What a call has done survives a power cut once it returns, unless the user chose a faster mode."""
     server_clock: bool
     """`claim` goes by the store's own clock; otherwise by this machine's."""
+    checksums: bool = False
+    """A record that was altered in the store, and can still be read, is found out; otherwise that is the store's own
+    business."""
     contract: str = "1.0"
     """The version of the contract (docs/contract.md) that the backend was written for."""
 

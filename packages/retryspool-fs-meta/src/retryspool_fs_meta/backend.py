@@ -65,7 +65,9 @@ _WRITERS = 8
 class FsMetaBackend(MetaBackend):
     """Records as JSON files, in one folder a state: those of the Go system. See `FsMetaFactory` for the settings."""
 
-    capabilities: ClassVar[MetaCapabilities] = MetaCapabilities(processes=True, durable=True, server_clock=False)
+    capabilities: ClassVar[MetaCapabilities] = MetaCapabilities(
+        processes=True, durable=True, server_clock=False, checksums=True
+    )
 
     def __init__(self, settings: FileSettings) -> None:
         self._gate = Gate()

@@ -68,7 +68,7 @@ class FileStore:
 
     @contextmanager
     def _locked(self) -> Generator[None]:
-        # A descriptor for each time: such locks hold between threads as well as between processes, and none is inherited.
+        # A descriptor for each time: such locks hold between threads as between processes, and no fork inherits one.
         with _beside(self.path, "lock").open("w") as lock:
             while True:
                 check_deadline()

@@ -99,6 +99,7 @@ _ALL = (
     Clause("META-52", "Old formats open"),
     Clause("META-57", "What was acknowledged survives a power cut"),
     Clause("META-58", "A refused call costs nothing"),
+    Clause("META-59", "A record that was altered is found out"),
     # -- networks ------------------------------------------------------------------------------------------------------
     Clause("META-53", "A store that hangs is given up in time"),
     Clause("META-54", "An unknown outcome is called unknown"),

@@ -14,7 +14,7 @@ from retryspool.conformance.meta.acting import claim, ids, store
 from retryspool.conformance.meta_suite import MetaSuite, OpenMeta
 from retryspool.conformance.profiles import Profile
 from retryspool.conformance.stores import Stores
-from retryspool.conformance.suite import needs
+from retryspool.conformance.suite import needs, needs_capability
 from retryspool.errors import CorruptRecordError, MessageNotFoundError, StorageError
 from retryspool.meta import ListOptions, MetaBackend, MetaFactory
 from retryspool.model import MessageMetadata, State
@@ -61,10 +61,11 @@ class DamageTests(MetaSuite):
 
         _see_that_none_is_handed_out(meta, damaged)
 
-    @clause("META-40")
+    @clause("META-59")
     def test_what_has_a_bit_flipped_is_never_another_record(
         self, meta: MetaBackend, spoil: Spoil, profile: Profile, seed: int
     ) -> None:
+        needs_capability(meta.capabilities, "checksums")
         chance = random.Random(seed)
 
         def flipped(stored: bytes) -> bytes:
@@ -75,8 +76,9 @@ class DamageTests(MetaSuite):
 
         _see_that_none_is_handed_out(meta, damaged)
 
-    @clause("META-40")
+    @clause("META-59")
     def test_the_record_of_another_message_is_not_handed_out_as_this_one(self, meta: MetaBackend, spoil: Spoil) -> None:
+        needs_capability(meta.capabilities, "checksums")
         seen: list[bytes] = []
 
         def look(stored: bytes) -> bytes:
