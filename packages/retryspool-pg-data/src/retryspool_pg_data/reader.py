@@ -53,7 +53,7 @@ def open_payload(store: Store, message_id: str) -> BinaryIO:
         hold = Hold(Kind.READER, uuid4(), generation)
         held = store.run(doing, store.statements.hold, (message_id, hold.holder, LEASE), effect=False)
         if held:  # else it was replaced or deleted in between
-            generation, size = held[0]
+            generation, size, _ = held[0]
             hold = Hold(Kind.READER, hold.holder, generation)
             store.keeper.keep(hold)
             return _ChunkReader(store, hold, message_id, size)

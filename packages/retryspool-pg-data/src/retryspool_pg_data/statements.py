@@ -55,6 +55,8 @@ _PUBLISH: LiteralString = """
         DELETE FROM {loose} USING put WHERE {loose}.generation = put.generation
     ), dropped AS ({drop_replaced})
     SELECT put.generation, put.replaced FROM written LEFT JOIN put ON true"""
+_HASTY: LiteralString = "set_config('synchronous_commit', 'off', true)"
+"""Has this statement alone not wait for the disk: a note of who reads means nothing after a crash of the server."""
 _READ_BY: LiteralString = "EXISTS (SELECT FROM {readers} AS r WHERE r.generation = {whose} AND r.expires > now())"
 
 
@@ -80,7 +82,7 @@ class Statements:
     get_small: bytes
     """message_ids, max_bytes: message_id, data, size, generation."""
     hold: bytes
-    """message_id, reader, lease: generation, size; no row if it has no generation."""
+    """message_id, reader, lease: generation, size, and what is of no use; no row if it has no generation."""
     chunk: bytes
     """generation, number: data."""
     delete: bytes
@@ -146,7 +148,8 @@ class Statements:
             "get_small": fill("""
                 SELECT message_id, data, size, generation FROM {data}
                 WHERE message_id = ANY(%b::text[]) AND size <= %s"""),
-            "hold": fill("""
+            "hold": fill(
+                """
                 WITH found AS (
                     SELECT generation, size FROM {data}
                     WHERE message_id = %s AND generation IS NOT NULL AND size > 0 AND octet_length(data) = 0
@@ -155,7 +158,9 @@ class Statements:
                     INSERT INTO {readers} (generation, reader, expires)
                     SELECT generation, %s, now() + %s FROM found
                 )
-                SELECT generation, size FROM found"""),
+                SELECT generation, size, {hasty} FROM found""",
+                hasty=sql.SQL(_HASTY),
+            ),
             "chunk": fill("SELECT data FROM {chunks} WHERE generation = %s AND number = %s"),
             "delete": fill(
                 """
@@ -169,7 +174,7 @@ class Statements:
                 SELECT message_id, size, updated FROM {data} WHERE message_id > %s ORDER BY message_id LIMIT %s"""),
             "renew_readers": fill("UPDATE {readers} SET expires = now() + %s WHERE reader = ANY(%b) RETURNING reader"),
             "renew_writers": fill("UPDATE {loose} SET touched = now() WHERE generation = ANY(%b) AND NOT dropped"),
-            "let_go": fill("DELETE FROM {readers} WHERE reader = %s"),
+            "let_go": fill("DELETE FROM {readers} WHERE reader = %s RETURNING {hasty}", hasty=sql.SQL(_HASTY)),
             "forget_readers": fill("DELETE FROM {readers} WHERE expires < now()"),
             "drop": fill("""
                 UPDATE {loose} SET dropped = true WHERE generation = %s AND touched < %s RETURNING generation"""),
