@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 LINT = Path(sys.executable).with_name("lint-imports")
-SOURCES = sorted(ROOT.glob("packages/*/src/*"))
+SOURCES = sorted(path.parent for path in ROOT.glob("packages/*/src/*/__init__.py"))
 OWN = [source.name for source in SOURCES]
 
 
@@ -58,6 +58,8 @@ def test_no_import_goes_against_the_layer_table(copy: Path) -> None:
         ("retryspool.queue", "retryspool.files", "Spool and queue know no backend"),
         ("retryspool.spool", "retryspool.memory", "Spool and queue know no backend"),
         ("retryspool.queue", "retryspool_fs_meta", "The core imports no sibling"),
+        ("retryspool.conformance", "retryspool.memory", "The conformance suite knows interfaces, and no backend"),
+        ("retryspool_redis_meta", "retryspool_s3_data", "Siblings never import each other"),
         ("retryspool_fs_meta", "retryspool_fs_data", "Siblings never import each other"),
         ("retryspool_fs_data", "retryspool_cli", "Siblings never import each other"),
         ("retryspool_cli", "retryspool_fs_meta", "Siblings never import each other"),
@@ -76,20 +78,32 @@ def test_an_import_against_the_table_is_caught(module: str, forbidden: str, cont
 
 @pytest.mark.parametrize("source", SOURCES, ids=OWN)
 def test_a_distribution_imports_only_what_it_declares(source: Path) -> None:
-    declared = tomllib.loads((source.parents[1] / "pyproject.toml").read_text())["project"]["dependencies"]
-    allowed = {re.split(r"[^A-Za-z0-9-]", line)[0].replace("-", "_") for line in declared} | {source.name}
+    project = tomllib.loads((source.parents[1] / "pyproject.toml").read_text())["project"]
+    declared = [*project["dependencies"], *project.get("optional-dependencies", {}).get("conformance", [])]
+    allowed = {name for line in declared for name in modules_of(line)} | {source.name}
     if "retryspool_core" in allowed:
         allowed.add("retryspool")
 
     assert set() == imported_from_outside(source.name) - allowed
 
 
-def test_pluggy_is_known_to_the_plugin_layer_alone() -> None:
+def modules_of(requirement: str) -> set[str]:
+    """Name what a requirement brings: its module, and one of its own for an extra, as psycopg's pool is."""
+    match = re.match(r"([A-Za-z0-9-]+)(?:\[([a-z,]+)\])?", requirement)
+    assert match
+    name = match[1].replace("-", "_")
+    return {name} | {f"{name}_{extra}" for extra in (match[2] or "").split(",")}
+
+
+@pytest.mark.parametrize(
+    ("module", "layer"), [("pluggy", "plugins"), ("pytest", "conformance"), ("hypothesis", "conformance")]
+)
+def test_what_the_core_imports_is_known_to_one_layer_alone(module: str, layer: str) -> None:
     graph = grimp.build_graph("retryspool", include_external_packages=True)
 
-    importers = graph.find_modules_that_directly_import("pluggy")
+    importers = graph.find_modules_that_directly_import(module)
 
-    assert {"retryspool.plugins"} == {".".join(importer.split(".")[:2]) for importer in importers}
+    assert {f"retryspool.{layer}"} == {".".join(importer.split(".")[:2]) for importer in importers}
 
 
 def imported_from_outside(name: str) -> set[str]:
