@@ -63,12 +63,17 @@ class S3DataWriter(DataWriter):
             self._store.check()
             if self._upload is None:
                 self._upload = MultipartUpload(self._store, self._message_id)
-            part = self._buffer.getvalue()
-            self._buffer = io.BytesIO()
-            self._upload.send(part)
+            self._upload.send(self._take())
+            self._buffer = io.BytesIO(bytes(self._upload.next_part_bytes))  # one that grows leaves holes in the heap
         except StorageError as error:  # a part of what was handed in may be taken, so that there's no going on
             self._failure = error
             raise
+
+    def _take(self) -> bytes:
+        """Return what was gathered, and forget it."""
+        buffer, self._buffer = self._buffer, io.BytesIO()
+        buffer.truncate()
+        return buffer.getvalue()
 
     def flush(self) -> None:
         """Do nothing: a part goes out when it's full, and nothing is visible before `close()`."""
@@ -92,16 +97,14 @@ class S3DataWriter(DataWriter):
             self._check_open()
             self._store.check()
             if self._upload is None:
-                put_payload(self._store, self._message_id, self._buffer.getvalue(), if_absent=self._if_absent)
+                put_payload(self._store, self._message_id, self._take(), if_absent=self._if_absent)
             else:
-                self._upload.send(self._buffer.getvalue())
-                self._buffer = io.BytesIO()
+                self._upload.send(self._take())
                 self._upload.complete(if_absent=self._if_absent)
         except BaseException:
             self.abort()
             raise
         self._upload = None
-        self._buffer = io.BytesIO()
         super().close()
 
     def abort(self) -> None:
