@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, BinaryIO, cast
 
 from mutants.kinds import mutant
 from mutants.races import gap
-from retryspool.data import DataInfo, DataWriter, Payload, copy_payload
+from retryspool.data import DataBackend, DataInfo, DataWriter, Payload, copy_payload
 from retryspool.errors import DataExistsError, DataNotFoundError, StorageError
 from retryspool.ids import validate_message_id
 from retryspool.memory import MemoryData
@@ -407,6 +407,9 @@ class _Writes(FsDataBackend):
         content = whole.getvalue()
         self.write(self.path(message_id), [content[at : at + 1024] for at in range(0, len(content), 1024)])
         return len(content)
+
+    def store_many(self, items: Iterable[tuple[str, Payload]], *, if_absent: bool = False) -> list[int | StorageError]:
+        return DataBackend.store_many(self, items, if_absent=if_absent)
 
 
 @mutant("DATA-29")

@@ -6,6 +6,7 @@ Of each mutant only the clause is tried that it breaks.
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from retryspool.conformance import DataBackendSuite, MetaBackendSuite
 from retryspool.conformance.finishing import Running, finish
 from retryspool.conformance.marks import clauses_of
 from retryspool.conformance.meta.acting import wait_until
+from retryspool.conformance.profiles import PROFILES
 from retryspool.conformance.racing import race
 from retryspool.data import DataFactory
 from retryspool.meta import MetaBackend, MetaFactory
@@ -67,6 +69,9 @@ def _suite_of(mutant: Mutant) -> type[Any]:
 # A mutant that hangs, or whose lease never ends, would take half a minute in each test.
 Running.result.__defaults__ = finish.__defaults__ = wait_until.__defaults__ = (4.0,)
 race.__defaults__ = (10.0,)
+
+# A kill finds a bug only where it falls.
+PROFILES["quick"] = replace(PROFILES["quick"], kills=12)
 
 for _name in os.environ["RETRYSPOOL_MUTANTS"].split(","):
     _suite = _suite_of(MUTANTS[_name])

@@ -29,11 +29,14 @@ def public_things() -> Iterator[tuple[str, object]]:
 
 
 def members(thing: object) -> Iterator[tuple[str, bool]]:
-    """Yield the public methods and properties of a class, and whether each has a docstring, be it inherited."""
+    """Yield the public methods and properties of a class, and whether each has a docstring, be it inherited.
+
+    A test needs none: its name is its promise.
+    """
     if inspect.isclass(thing):
         for name, member in vars(thing).items():
             called = member.__func__ if isinstance(member, (classmethod, staticmethod)) else member
-            if not name.startswith("_") and (inspect.isfunction(called) or isinstance(called, property)):
+            if not name.startswith(("_", "test_")) and (inspect.isfunction(called) or isinstance(called, property)):
                 yield name, bool(inspect.getdoc(called))
 
 

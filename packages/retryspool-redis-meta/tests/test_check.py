@@ -92,8 +92,8 @@ class ServerThatSyncs:
                 request, waitaof, _ = request.partition(b"*4\r\n$7\r\nWAITAOF\r\n")
                 server.sendall(request)
                 reply = server.recv(1 << 20).replace(b"redis_version:6.2.5", b"redis_version:7.2.5")
+                self.waits += bool(waitaof)  # before the answer: whoever gets that may look at it
                 client.sendall(reply + (self.answer if waitaof else b""))
-                self.waits += bool(waitaof)
 
     def close(self) -> None:
         self._listener.shutdown(socket.SHUT_RDWR)

@@ -14,6 +14,8 @@ from retryspool.data import DataFactory
 from retryspool.meta import MetaFactory
 from retryspool.plugins import data_factory_at, meta_factory_at
 
+__all__ = ["TestData", "TestMeta"]
+
 
 class _Given:
     given: ClassVar[str]

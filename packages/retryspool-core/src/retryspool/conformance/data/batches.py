@@ -11,6 +11,8 @@ from retryspool.conformance.profiles import Profile
 from retryspool.data import DataBackend
 from retryspool.errors import DataExistsError
 
+__all__ = ["DataBatchTests"]
+
 
 class DataBatchTests(DataSuite):
     @clause("DATA-15", "DATA-7")

@@ -16,6 +16,8 @@ from retryspool.conformance.strategies import HOSTILE_IDS, TRICKY_IDS, message_i
 from retryspool.data import DataBackend
 from retryspool.errors import DataNotFoundError, InvalidMessageIdError
 
+__all__ = ["DataIdTests"]
+
 
 class DataIdTests(DataSuite):
     @clause("DATA-1")

@@ -15,6 +15,8 @@ from retryspool.data import DataBackend
 from retryspool.errors import DataNotFoundError
 from retryspool.model import utc_now
 
+__all__ = ["DeletingAndIteratingTests"]
+
 _BATCH = 100
 _CLOCKS = timedelta(minutes=5)
 

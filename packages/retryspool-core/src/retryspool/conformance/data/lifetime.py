@@ -18,6 +18,8 @@ from retryspool.deadline import remaining
 from retryspool.errors import BackendClosedError, DeadlineExceededError, StorageError
 from retryspool.model import NEVER, NOT_DURABLE, Finding
 
+__all__ = ["LifetimeTests"]
+
 _LIMIT_S = 0.05
 
 _CALLS: dict[str, Callable[[DataBackend], object]] = {

@@ -54,6 +54,8 @@ from retryspool.conformance.severing import (
 from retryspool.data import DataBackend, DataFactory, DataInfo, DataWriter
 from retryspool.errors import StorageError
 
+__all__ = ["NetworkTests"]
+
 DataLink = Link[DataFactory, DataBackend]
 DataSever = Sever[DataFactory, DataBackend]
 

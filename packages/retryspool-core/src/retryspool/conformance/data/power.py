@@ -16,6 +16,8 @@ from retryspool.conformance.suite import needs, needs_capability
 from retryspool.data import DataBackend, DataFactory
 from retryspool.errors import DataNotFoundError
 
+__all__ = ["PowerCutTests", "Then"]
+
 IDS = ("a", "b", "c", "d")
 
 

@@ -19,6 +19,8 @@ from retryspool.conformance.suite import needs
 from retryspool.data import DataBackend, DataFactory
 from retryspool.errors import BackendError, DataNotFoundError
 
+__all__ = ["ReaderTests"]
+
 
 class ReaderTests(DataSuite):
     @clause("DATA-11")

@@ -10,6 +10,8 @@ from retryspool.conformance.marks import clause
 from retryspool.data import DataBackend
 from retryspool.errors import StorageError
 
+__all__ = ["RefusalTests"]
+
 TIMES = 60
 """More than a pool of connections has."""
 

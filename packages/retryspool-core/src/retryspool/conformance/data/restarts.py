@@ -12,6 +12,8 @@ from retryspool.conformance.severing import is_given_up, result_of, soon
 from retryspool.conformance.suite import needs
 from retryspool.data import DataBackend
 
+__all__ = ["RestartTests"]
+
 _WORKERS = 4
 _LARGE = b"large " * 200_000
 

@@ -13,6 +13,8 @@ from retryspool.conformance.racing import race
 from retryspool.data import DataBackend
 from retryspool.errors import DataExistsError, DataNotFoundError
 
+__all__ = ["SharingTests"]
+
 _AT_ONCE = 8
 """Writers that are open at the same moment: each may hold a connection, of which a pool has only so many."""
 

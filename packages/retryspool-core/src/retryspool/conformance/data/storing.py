@@ -18,6 +18,8 @@ from retryspool.conformance.profiles import Profile
 from retryspool.data import DataBackend, Payload
 from retryspool.errors import DataExistsError, DataNotFoundError
 
+__all__ = ["StoringTests"]
+
 _LARGE = content(2 * MIB + 1)
 
 _SOURCES: dict[str, tuple[Callable[[], Any], bytes]] = {

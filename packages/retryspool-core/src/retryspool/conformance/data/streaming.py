@@ -16,6 +16,8 @@ from retryspool.conformance.marks import Level, clause
 from retryspool.conformance.profiles import Profile
 from retryspool.data import DataBackend, DataFactory
 
+__all__ = ["StreamingTests", "stream"]
+
 _LIMIT = 64 * MIB
 _ENOUGH = 96 * MIB
 """A payload that doesn't fit into the limit."""

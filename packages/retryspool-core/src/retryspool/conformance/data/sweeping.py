@@ -20,6 +20,8 @@ from retryspool.data import DataBackend, DataFactory
 from retryspool.errors import DataNotFoundError, StorageError
 from retryspool.model import NEVER
 
+__all__ = ["SweepingTests"]
+
 _NO_SECONDS = timedelta(0)
 
 

@@ -16,6 +16,8 @@ from retryspool.conformance.profiles import Profile
 from retryspool.data import DataBackend, DataWriter
 from retryspool.errors import DataExistsError, DataNotFoundError
 
+__all__ = ["WriterTests"]
+
 
 class WriterTests(DataSuite):
     # -- visible at the end --------------------------------------------------------------------------------------------

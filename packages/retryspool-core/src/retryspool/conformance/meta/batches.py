@@ -24,6 +24,8 @@ from retryspool.errors import (
 from retryspool.meta import Delete, MetaBackend, Move, Store, Update, Write, WriteResult
 from retryspool.model import ZERO_TIME, MessageMetadata, State
 
+__all__ = ["BatchTests"]
+
 _IMPOSSIBLE: dict[str, Write] = {
     "store id": Store(MessageMetadata("../x")),
     "store record": Store(MessageMetadata("x", attempts=-1)),

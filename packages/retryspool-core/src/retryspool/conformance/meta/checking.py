@@ -15,6 +15,8 @@ from retryspool.conformance.suite import needs
 from retryspool.meta import MetaBackend, MetaFactory, StateCounter
 from retryspool.model import NOT_DURABLE, Finding, MessageMetadata, Severity, State
 
+__all__ = ["CheckTests"]
+
 
 class CheckTests(MetaSuite):
     @clause("META-51")

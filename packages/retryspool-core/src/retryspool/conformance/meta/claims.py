@@ -21,6 +21,8 @@ from retryspool.errors import InvalidOptionError
 from retryspool.meta import MetaBackend
 from retryspool.model import NEVER, ZERO_TIME, MessageMetadata, State
 
+__all__ = ["ClaimTests"]
+
 _OTHERS = [State.HOLD, State.BOUNCE, State.ARCHIVED]
 _MICROSECOND = timedelta(microseconds=1)
 

@@ -16,6 +16,8 @@ from retryspool.conformance.suite import needs_capability
 from retryspool.meta import MetaBackend, MetaFactory
 from retryspool.model import MessageMetadata, State, utc_now
 
+__all__ = ["ClockTests"]
+
 
 @dataclass(frozen=True, slots=True)
 class _Away:

@@ -17,6 +17,8 @@ from retryspool.conformance.racing import race
 from retryspool.meta import Delete, ListOptions, MetaBackend, Move, StateCounter, Store, Update
 from retryspool.model import NEVER, ZERO_TIME, MessageMetadata, State
 
+__all__ = ["CounterTests"]
+
 
 class CounterTests(MetaSuite):
     @clause("META-38", "META-39")

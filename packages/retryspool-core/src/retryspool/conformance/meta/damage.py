@@ -19,6 +19,8 @@ from retryspool.errors import CorruptRecordError, MessageNotFoundError, StorageE
 from retryspool.meta import ListOptions, MetaBackend, MetaFactory
 from retryspool.model import MessageMetadata, State
 
+__all__ = ["DamageTests"]
+
 Spoil = Callable[[str, Callable[[bytes], bytes]], MessageMetadata]
 """Stores a record and damages it, by a way around the backend; returns what it was."""
 

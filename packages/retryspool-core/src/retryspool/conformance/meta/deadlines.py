@@ -14,6 +14,8 @@ from retryspool.errors import DeadlineExceededError
 from retryspool.meta import MetaBackend, StateCounter
 from retryspool.model import MessageMetadata, State
 
+__all__ = ["DeadlineTests"]
+
 
 class DeadlineTests(MetaSuite):
     @pytest.mark.parametrize("call", CALLS)

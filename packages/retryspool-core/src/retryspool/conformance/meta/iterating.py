@@ -15,6 +15,8 @@ from retryspool.conformance.racing import race
 from retryspool.meta import MetaBackend, Store, Update
 from retryspool.model import NEVER, MessageMetadata, State
 
+__all__ = ["IterationTests"]
+
 _KIB = 1024
 
 

@@ -30,6 +30,8 @@ from retryspool.meta import Delete, MetaBackend, Update
 from retryspool.model import NEVER, ZERO_TIME, MessageMetadata, State
 from retryspool.records import released
 
+__all__ = ["LeaseTests"]
+
 
 class LeaseTests(MetaSuite):
     # -- how a lease ends ----------------------------------------------------------------------------------------------

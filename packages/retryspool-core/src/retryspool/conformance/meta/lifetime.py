@@ -20,6 +20,8 @@ from retryspool.errors import BackendClosedError, MessageExistsError, MessageNot
 from retryspool.meta import Delete, MetaBackend, Move, StateCounter, Store, Update
 from retryspool.model import MessageMetadata, State
 
+__all__ = ["LifetimeTests"]
+
 
 class LifetimeTests(MetaSuite):
     # -- closing -------------------------------------------------------------------------------------------------------

@@ -18,6 +18,8 @@ from retryspool.errors import InvalidOptionError
 from retryspool.meta import ListOptions, ListResult, MetaBackend, SortBy
 from retryspool.model import NEVER, ZERO_TIME, MessageMetadata, State
 
+__all__ = ["ListingTests"]
+
 _MICROSECOND = timedelta(microseconds=1)
 _SORTED = {
     SortBy.PRIORITY: ("b", "a", "c", "d"),

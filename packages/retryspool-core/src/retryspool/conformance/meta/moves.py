@@ -21,6 +21,8 @@ from retryspool.errors import MessageNotFoundError, StateConflictError
 from retryspool.meta import MetaBackend
 from retryspool.model import ZERO_TIME, MessageMetadata, State, utc_now
 
+__all__ = ["MoveTests"]
+
 
 class MoveTests(MetaSuite):
     @clause("META-14", "META-13")

@@ -45,6 +45,8 @@ from retryspool.errors import StorageError
 from retryspool.meta import MetaBackend, MetaFactory
 from retryspool.model import MessageMetadata, State
 
+__all__ = ["NetworkTests"]
+
 MetaLink = Link[MetaFactory, MetaBackend]
 MetaSever = Sever[MetaFactory, MetaBackend]
 

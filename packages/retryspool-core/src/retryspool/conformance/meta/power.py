@@ -18,6 +18,8 @@ from retryspool.errors import CorruptRecordError, MessageNotFoundError
 from retryspool.meta import Delete, MetaBackend, MetaFactory, Store, Update
 from retryspool.model import MessageMetadata, State, replace
 
+__all__ = ["PowerCutTests", "Then"]
+
 LEASE = timedelta(hours=1)
 IDS = ("a", "b", "c", "d", "e", "f")
 

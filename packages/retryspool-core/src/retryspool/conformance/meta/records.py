@@ -23,6 +23,8 @@ from retryspool.errors import InvalidMessageIdError, InvalidMetadataError, Messa
 from retryspool.meta import Delete, MetaBackend, Move, Store, Update
 from retryspool.model import NEVER, ZERO_TIME, MessageMetadata, State
 
+__all__ = ["RecordTests"]
+
 _CALLS_WITH_AN_ID: dict[str, Callable[[MetaBackend, Any], object]] = {
     "store": lambda meta, it: meta.store_meta(it, MessageMetadata(it)),
     "store under": lambda meta, it: meta.store_meta(it, MessageMetadata("a")),

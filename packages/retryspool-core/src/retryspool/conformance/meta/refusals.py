@@ -11,6 +11,8 @@ from retryspool.errors import StorageError
 from retryspool.meta import Delete, MetaBackend, Move, Store
 from retryspool.model import MessageMetadata, State
 
+__all__ = ["RefusalTests"]
+
 TIMES = 60
 """More than a pool of connections has."""
 

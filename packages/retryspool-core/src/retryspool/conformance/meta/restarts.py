@@ -11,6 +11,8 @@ from retryspool.conformance.suite import needs
 from retryspool.meta import MetaBackend
 from retryspool.model import MessageMetadata, State
 
+__all__ = ["RestartTests"]
+
 _WORKERS = 4
 
 

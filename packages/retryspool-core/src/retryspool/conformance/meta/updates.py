@@ -22,6 +22,8 @@ from retryspool.errors import MessageNotFoundError, StateConflictError
 from retryspool.meta import ListOptions, MetaBackend
 from retryspool.model import NEVER, ZERO_TIME, MessageMetadata, State
 
+__all__ = ["UpdateTests"]
+
 
 class UpdateTests(MetaSuite):
     # -- what an update leaves -----------------------------------------------------------------------------------------

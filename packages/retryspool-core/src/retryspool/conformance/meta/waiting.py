@@ -17,6 +17,8 @@ from retryspool.errors import BackendClosedError, DeadlineExceededError
 from retryspool.meta import MetaBackend, Move, StateCounter, Store
 from retryspool.model import MessageMetadata, State
 
+__all__ = ["WaitingTests"]
+
 _LONG_S = 60.0
 """What nobody waits for."""
 
