@@ -10,6 +10,7 @@ from typing import ClassVar
 from retryspool_onefile_meta import OneFileMeta
 
 from mutants.kinds import mutant
+from mutants.races import gap
 from retryspool import records
 from retryspool.errors import MessageNotFoundError, StateConflictError, StorageError
 from retryspool.memory import MemoryMeta
@@ -212,6 +213,11 @@ class ExcludedRoutesFillTheLimit(_Claims):
 @mutant("META-24")
 class TwoClaimersOfOne(_Claims):
     """A claim reads what is due, and writes it a moment later, whoever else did."""
+
+    def _claimable(self, sources: Sequence[State], limit: int, excluded: frozenset[str]) -> list[MessageMetadata]:
+        found = super()._claimable(sources, limit, excluded)
+        gap()
+        return found
 
     def update_meta(
         self, message_id: str, metadata: MessageMetadata, *, if_version: int | None = None
