@@ -241,7 +241,11 @@ def test_a_reader_reads_on_after_the_connection_was_lost(far: PgDataBackend, pro
 
 @pytest.mark.parametrize(("fault", "is_there"), [(RESET_REQUEST, False), (RESET_REPLY, True)], ids=["request", "reply"])
 def test_a_large_payload_whose_end_is_lost_is_there_or_is_not(
-    far: PgDataBackend, proxy: Proxy, tables: Tables, fault: Fault, is_there: bool
+    far: PgDataBackend,
+    proxy: Proxy,
+    tables: Tables,
+    fault: Fault,
+    is_there: bool,  # noqa: FBT001 -- of the examples
 ) -> None:
     writer = far.get_data_writer("b")
     writer.write(LARGE[:-1])
