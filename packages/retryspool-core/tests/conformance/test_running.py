@@ -50,7 +50,8 @@ def test_a_store_is_tried_by_its_url_without_a_line_to_write(tmp_path: Path) -> 
         *("--retryspool-report=report.md", "--retryspool-report=report.json", "--retryspool-seed=7"),
     )
 
-    assert "clauses kept, profile quick, seed 7" in text
+    assert "clauses kept" in text
+    assert "profile quick, seed 7" in text
     report = json.loads((tmp_path / "report.json").read_text())
     assert ("1.0", "quick", 7) == (report["contract"], report["profile"], report["seed"])
     assert "passed" == report["suites"][0]["clauses"]["META-14"]

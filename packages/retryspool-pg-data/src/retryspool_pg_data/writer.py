@@ -56,7 +56,7 @@ class PgDataWriter(DataWriter):
         self._message_id = message_id
         self._if_absent = if_absent
         self._pid = os.getpid()
-        self._buffer = bytearray()
+        self._buffer: bytes | bytearray = b""
         self._size = 0
         self._chunks = 0
         self._failure: StorageError | None = None
@@ -66,7 +66,7 @@ class PgDataWriter(DataWriter):
         return self._size
 
     @property
-    def in_memory(self) -> bytearray | None:
+    def in_memory(self) -> bytes | bytearray | None:
         """What was written, if it fits into the row; None once there are chunks."""
         return self._buffer if self._hold is None else None
 
@@ -80,15 +80,24 @@ class PgDataWriter(DataWriter):
         while len(self._buffer) + len(left) > most:
             room = most - len(self._buffer)
             if self._buffer:
-                self._buffer += left[:room]
+                self._append(left[:room])
                 self._store_chunk(self._buffer)
-                self._buffer = bytearray()
+                self._buffer = b""
             else:
                 self._store_chunk(left[:room])
             left = left[room:]
-        self._buffer += left
+        if isinstance(data, bytes) and len(left) == len(data) and not self._buffer:
+            self._buffer = data  # nobody can change it: chunks that come whole are never copied
+        else:
+            self._append(left)
         self._size += len(view)
         return len(view)
+
+    def _append(self, data: memoryview) -> None:
+        if data:
+            if isinstance(self._buffer, bytes):
+                self._buffer = bytearray(self._buffer)
+            self._buffer += data
 
     def _check_open(self) -> None:
         if self.closed:
@@ -100,7 +109,7 @@ class PgDataWriter(DataWriter):
         if self._failure is not None:
             raise self._failure
 
-    def _store_chunk(self, data: bytearray | memoryview) -> None:
+    def _store_chunk(self, data: bytes | bytearray | memoryview) -> None:
         statements = self._store.statements
         doing = _storing(self._message_id)
         try:
@@ -138,7 +147,7 @@ class PgDataWriter(DataWriter):
 
     def mark_stored(self) -> None:
         """Close it, since what it has in memory was stored otherwise."""
-        self._buffer = bytearray()
+        self._buffer = b""
         super().close()
 
     def _publish(self, hold: Hold) -> None:

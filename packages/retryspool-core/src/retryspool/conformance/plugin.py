@@ -135,7 +135,9 @@ def finish(report: Report, paths: list[str], terminal: pytest.TerminalReporter) 
         broken = [clause for clause, result in results.items() if result == "failed"]
         kept = sum(result == "passed" for result in results.values())
         terminal.section(f"conformance of {suite.name}", "-")
-        terminal.line(f"{kept} of {len(results)} clauses kept, profile {report.profile}, seed {report.seed}")
+        skipped = sum(result == "skipped" for result in results.values())
+        others = f" ({skipped} skipped)" if skipped else ""
+        terminal.line(f"{kept} of {len(results)} clauses kept{others}, profile {report.profile}, seed {report.seed}")
         if broken:
             terminal.line(f"broken: {', '.join(broken)}", red=True)
         for reason, number in suite.skips().items():
