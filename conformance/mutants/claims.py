@@ -44,7 +44,9 @@ class _Claims(MemoryMeta):
         ]
         return sorted(found, key=lambda each: (each.priority, records.due_at(each), each.id))
 
-    def _claimable(self, sources: Sequence[State], limit: int, excluded: frozenset[str]) -> list[MessageMetadata]:
+    def _claimable(
+        self, sources: Sequence[State], limit: int, excluded: frozenset[str], taken: Collection[str]
+    ) -> list[MessageMetadata]:
         found = [
             record
             for state in (State.ACTIVE, *sources)
@@ -100,8 +102,10 @@ class ClaimTakesTheYoungest(_Claims):
 class ClaimMixesSources(_Claims):
     """All sources are one heap, the order in which they were named is lost."""
 
-    def _claimable(self, sources: Sequence[State], limit: int, excluded: frozenset[str]) -> list[MessageMetadata]:
-        found = super()._claimable(sources, 10**6, excluded)
+    def _claimable(
+        self, sources: Sequence[State], limit: int, excluded: frozenset[str], taken: Collection[str]
+    ) -> list[MessageMetadata]:
+        found = super()._claimable(sources, 10**6, excluded, taken)
         return sorted(found, key=lambda each: (each.priority, records.due_at(each), each.id))[:limit]
 
 
@@ -118,7 +122,9 @@ class ClaimStopsAtItsFirstPage(_Claims):
 class ClaimTakesOneSource(_Claims):
     """A claim ends with the first source that has something."""
 
-    def _claimable(self, sources: Sequence[State], limit: int, excluded: frozenset[str]) -> list[MessageMetadata]:
+    def _claimable(
+        self, sources: Sequence[State], limit: int, excluded: frozenset[str], taken: Collection[str]
+    ) -> list[MessageMetadata]:
         for state in (State.ACTIVE, *sources):
             if found := [each for each in self.due_in(state, {None, *sources}) if each.route not in excluded]:
                 return found[:limit]
@@ -205,8 +211,10 @@ class TakeoverForgetsTheOrigin(_Alters):
 class ExcludedRoutesFillTheLimit(_Claims):
     """Messages of excluded routes count towards the limit."""
 
-    def _claimable(self, sources: Sequence[State], limit: int, excluded: frozenset[str]) -> list[MessageMetadata]:
-        found = super()._claimable(sources, limit, frozenset())
+    def _claimable(
+        self, sources: Sequence[State], limit: int, excluded: frozenset[str], taken: Collection[str]
+    ) -> list[MessageMetadata]:
+        found = super()._claimable(sources, limit, frozenset(), taken)
         return [record for record in found if record.route not in excluded]
 
 
@@ -214,8 +222,10 @@ class ExcludedRoutesFillTheLimit(_Claims):
 class TwoClaimersOfOne(_Claims):
     """A claim reads what is due, and writes it a moment later, whoever else did."""
 
-    def _claimable(self, sources: Sequence[State], limit: int, excluded: frozenset[str]) -> list[MessageMetadata]:
-        found = super()._claimable(sources, limit, excluded)
+    def _claimable(
+        self, sources: Sequence[State], limit: int, excluded: frozenset[str], taken: Collection[str]
+    ) -> list[MessageMetadata]:
+        found = super()._claimable(sources, limit, excluded, taken)
         gap()
         return found
 

@@ -261,7 +261,9 @@ class MetaBackend(ABC):
         lost_a_race = True
         while lost_a_race and len(claimed) < limit:
             lost_a_race = False
-            for candidate in self._claimable(sources, limit - len(claimed), frozenset(exclude_routes)):
+            for candidate in self._claimable(
+                sources, limit - len(claimed), frozenset(exclude_routes), {each.id for each in claimed}
+            ):
                 record = records.claimed(candidate, owner=owner, lease=lease, now=utc_now())
                 try:
                     claimed.append(self.update_meta(record.id, record, if_version=candidate.version))
@@ -269,7 +271,9 @@ class MetaBackend(ABC):
                     lost_a_race = True
         return claimed
 
-    def _claimable(self, sources: Sequence[State], limit: int, excluded: frozenset[str]) -> list[MessageMetadata]:
+    def _claimable(
+        self, sources: Sequence[State], limit: int, excluded: frozenset[str], taken: Collection[str]
+    ) -> list[MessageMetadata]:
         now = utc_now()
         found: list[MessageMetadata] = []
         for state in (State.ACTIVE, *sources):
@@ -277,6 +281,7 @@ class MetaBackend(ABC):
                 record
                 for record in self.iter_messages(state)
                 if records.is_claimable(record, now)
+                and record.id not in taken  # in this very call, under a lease so short that it's over
                 and record.route not in excluded
                 and (state is not State.ACTIVE or record.claimed_from in {None, *sources})
             )

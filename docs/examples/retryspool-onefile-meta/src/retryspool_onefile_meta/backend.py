@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from importlib.metadata import version
 from operator import attrgetter
 from typing import ClassVar
@@ -12,7 +13,7 @@ from retryspool import records as rules
 from retryspool.deadline import check_deadline
 from retryspool.errors import BackendClosedError, MessageExistsError, MessageNotFoundError
 from retryspool.ids import validate_message_id
-from retryspool.meta import ListOptions, ListResult, MetaBackend, MetaCapabilities
+from retryspool.meta import ListOptions, ListResult, MetaBackend, MetaCapabilities, check_claim
 from retryspool.model import MessageMetadata, State, utc_now
 from retryspool_onefile_meta.store import FileStore
 
@@ -22,7 +23,7 @@ Records = dict[str, MessageMetadata]
 
 
 class OneFileMeta(MetaBackend):
-    """All records in one file. What isn't here, `claim`, `renew` and `apply`, is done by the defaults."""
+    """All records in one file. What isn't here, `renew`, `apply` and others, is done by the defaults."""
 
     capabilities: ClassVar[MetaCapabilities] = MetaCapabilities(
         processes=True, durable=True, server_clock=False, contract="1.0"
@@ -63,6 +64,34 @@ class OneFileMeta(MetaBackend):
         with self._changing() as records:
             records[message_id] = rules.moved(_find(records, message_id), from_state, to_state, utc_now())
             return records[message_id]
+
+    def claim(
+        self,
+        sources: Sequence[State],
+        *,
+        limit: int,
+        lease: timedelta,
+        owner: str,
+        exclude_routes: Collection[str] = (),
+    ) -> list[MessageMetadata]:
+        check_claim(sources, limit=limit, lease=lease, owner=owner)
+        claimed: list[MessageMetadata] = []
+        with self._changing() as records:
+            now = utc_now()
+            for state in dict.fromkeys((State.ACTIVE, *sources)):  # first those whose lease is over
+                due = [
+                    record
+                    for record in records.values()
+                    if record.state is state
+                    and rules.is_claimable(record, now)
+                    and record.route not in exclude_routes
+                    and (state is not State.ACTIVE or record.claimed_from in {None, *sources})
+                ]
+                due.sort(key=lambda record: (record.priority, rules.due_at(record), record.id))
+                claimed += due[: limit - len(claimed)]
+            claimed = [rules.claimed(record, owner=owner, lease=lease, now=now) for record in claimed]
+            records |= {record.id: record for record in claimed}
+        return claimed
 
     def list_messages(self, state: State, options: ListOptions = ListOptions()) -> ListResult:
         found = [record for record in self._read().values() if record.state is state]

@@ -41,6 +41,7 @@ class KillTests(MetaSuite):
         needs_capability(meta.capabilities, "processes")
         chance = random.Random(seed)
         ledger = _Ledger()
+        unheard: set[str] = set()
         for round_ in range(profile.kills):
             with children(1) as (child,):
                 child.begin(toil, meta_factory, f"{seed}-{round_}")
@@ -50,7 +51,7 @@ class KillTests(MetaSuite):
             reopened = open_meta()
             found = everything(reopened)
             assert found == everything(meta)
-            unheard = ledger.audit(found)
+            unheard |= ledger.audit(found)
             _assert_counts(reopened, found, set())
             _assert_counts(meta, found, unheard)
             _inherit(meta, reopened, found, unheard)
