@@ -8,14 +8,16 @@ import pytest
 from restarted import is_restarted
 
 from retryspool.conformance import DataBackendSuite, Level, Through, clause, deviation
-from retryspool.conformance.profiles import Profile
 from retryspool.conformance.rerouting import reroute
-from retryspool.data import DataBackend, DataFactory
+from retryspool.data import DataFactory
 from retryspool_cli.servers import S3Server
 from retryspool_s3_data import S3DataFactory
 
 _MOTO = "https://github.com/getmoto/moto/blob/master/moto/s3/responses.py"
 _ALWAYS_2010 = deviation(reason="Moto says of every upload in parts that it was begun in 2010", issue=_MOTO)
+_REPLACED_WHILE_READ = deviation(
+    reason="Moto may answer 500, or what was there before, where a payload is replaced while it is read", issue=_MOTO
+)
 _NOW_AND_THEN = "not tried: it would pass now and then"
 _GO_PAYLOADS = {"msg-1": b"Subject: hello\r\n", "MSG-1": bytes(range(256)), "empty": b"", "large": b"x" * 3_000_000}
 
@@ -102,22 +104,30 @@ class TestS3DataOnMoto(_OnS3):
 
     @_ALWAYS_2010
     @clause("DATA-22")
-    def test_a_sweep_leaves_what_is_younger(self, data: DataBackend, profile: Profile) -> None:
-        super().test_a_sweep_leaves_what_is_younger(data, profile)
+    def test_a_sweep_leaves_what_is_younger(self) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        pytest.xfail(_NOW_AND_THEN)
 
     @_ALWAYS_2010
     @clause("DATA-22")
-    def test_what_a_dropped_writer_left_is_swept(self, data: DataBackend, profile: Profile) -> None:  # noqa: ARG002
+    def test_what_a_dropped_writer_left_is_swept(self) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         pytest.xfail(_NOW_AND_THEN)
 
     @_ALWAYS_2010
     @clause("DATA-22", "DATA-9", level=Level.DURABLE)
-    def test_what_a_killed_writer_left_is_swept(
-        self, data: DataBackend, data_factory: DataFactory, profile: Profile
-    ) -> None:
-        super().test_what_a_killed_writer_left_is_swept(data, data_factory, profile)
+    def test_what_a_killed_writer_left_is_swept(self) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        pytest.xfail(_NOW_AND_THEN)
 
-    @deviation(reason="Moto may answer 500 where a payload is replaced while it is read", issue=_MOTO)
+    @_REPLACED_WHILE_READ
     @clause("DATA-20", "DATA-11", level=Level.CONCURRENT)
-    def test_no_reader_gets_a_mix_of_two(self, data: DataBackend, profile: Profile) -> None:  # noqa: ARG002
+    def test_no_reader_gets_a_mix_of_two(self) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        pytest.xfail(_NOW_AND_THEN)
+
+    @_REPLACED_WHILE_READ
+    @clause("DATA-30", "DATA-24", level=Level.CONCURRENT)
+    def test_what_threads_do_at_once_has_an_order(self) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        pytest.xfail(_NOW_AND_THEN)
+
+    @_REPLACED_WHILE_READ
+    @clause("DATA-30", "DATA-25", level=Level.CONCURRENT)
+    def test_what_processes_do_at_once_has_an_order(self) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         pytest.xfail(_NOW_AND_THEN)
