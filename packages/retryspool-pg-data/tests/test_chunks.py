@@ -7,11 +7,13 @@ import io
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from pg_tables import Tables, wait_until
 from processes import processes
+from psycopg.conninfo import make_conninfo
 
 from retryspool import deadline
 from retryspool.errors import (
@@ -394,11 +396,14 @@ def test_destroying_it_goes_on_after_a_deadlock_with_who_clears_up(
     factory: PgDataFactory, backend: PgDataBackend, tables: Tables
 ) -> None:
     backend.store_data("a", b"x")
+    # The server looks for a deadlock once a wait has lasted so long, and ends that wait: theirs, not ours.
+    looking = replace(factory, conninfo=make_conninfo(factory.conninfo, options="-c deadlock_timeout=4s"))
 
     with ThreadPoolExecutor(1) as pool:
         with tables.connection.transaction():
+            tables.connection.execute("SET LOCAL deadlock_timeout = '40s'")
             tables.ask("DELETE FROM {loose}")
-            destroying = pool.submit(factory.destroy)
+            destroying = pool.submit(looking.destroy)
             wait_until(lambda: 1 == tables.waiting(factory.table))
             assert 0 == tables.count("chunks")  # which is dropped already, unless it's undone
         destroying.result()
