@@ -20,7 +20,7 @@ class TestMinimalMeta(MetaBackendSuite):
         issue="https://github.com/retryspool/retryspool-python/blob/main/docs/write-a-backend.md#3-the-backend",
     )
     @clause("META-49", "META-43", level=Level.CONCURRENT)
-    def test_what_threads_do_at_once_has_an_order(self) -> None:
+    def test_what_threads_do_at_once_has_an_order(self) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         pytest.fail("not tried: it would pass now and then")
 
 
