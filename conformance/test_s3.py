@@ -61,9 +61,6 @@ class _OnS3(DataBackendSuite):
             self.raw_put(namespace, message_id, payload)
         return _GO_PAYLOADS
 
-    def sever_network(self, namespace: str, through: Through) -> DataFactory:
-        return S3DataFactory.from_url(reroute(self.where, through)).in_namespace(namespace)
-
     def lend_client(self, namespace: str) -> tuple[DataFactory, Callable[[], bool]]:
         bucket = self.factory(namespace).bucket
 
@@ -87,13 +84,16 @@ class TestS3Data(_OnS3):
         yield
         self.client.close()
 
+    def sever_network(self, namespace: str, through: Through) -> DataFactory:
+        return S3DataFactory.from_url(reroute(self.where, through)).in_namespace(namespace)
+
     def restart_server(self) -> None:
         assert self.server is not None
         self.server.restart(kill=True)
 
 
 class TestS3DataOnMoto(_OnS3):
-    """It keeps what it has in memory, and so can't be restarted."""
+    """It keeps what it has in memory, and so can't be restarted; and it is too slow to tell a hang by."""
 
     @pytest.fixture(autouse=True)
     def _on_a_server(self, moto_url: str) -> Iterator[None]:
