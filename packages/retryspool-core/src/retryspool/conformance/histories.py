@@ -6,6 +6,7 @@ import random
 import sys
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +18,7 @@ from retryspool.errors import BackendUnavailableError, DeadlineExceededError
 
 __all__ = [
     "OPEN",
+    "Client",
     "Open",
     "Operation",
     "Timed",
@@ -29,6 +31,7 @@ __all__ = [
 ]
 
 Result = TypeVar("Result")
+Call = TypeVar("Call")
 
 _STUMBLES = 0.04
 """At how many of a thread's calls it pauses."""
@@ -92,6 +95,68 @@ def timed(call: Callable[[], Result]) -> Timed[Result] | None:
 def outcome_is_unknown(error: BackendUnavailableError | DeadlineExceededError) -> bool:
     """Tell whether what failed may have happened for all that."""
     return isinstance(error, DeadlineExceededError) or error.outcome == "unknown"
+
+
+class Client(ABC, Generic[Call, Result]):
+    """One client of a history: does at random what callers do, and notes what came of it.
+
+    :param announce: called with what is about to begin, as open operations
+    """
+
+    def __init__(
+        self, number: int, *, ids: Sequence[str], seed: str, announce: Callable[[Sequence[Operation]], object]
+    ) -> None:
+        self._number = number
+        self._ids = ids
+        self._random = random.Random(f"{seed} {number}")
+        self._announce = announce
+        self._written = 0
+
+    @abstractmethod
+    def act(self) -> list[Operation]:
+        """Do one thing; return the operations that it came to, one for each message concerned."""
+
+    @abstractmethod
+    def look(self) -> list[Operation]:
+        """Read every message."""
+
+    @abstractmethod
+    def _noted(self, message_id: str, call: Call, result: Result) -> object:
+        """Return what a call came to, in the model's terms.
+
+        :raises StorageError: it's none that the call may answer with
+        """
+
+    def _batch(self, calls: Sequence[tuple[str, Call]], perform: Callable[[], Sequence[Result]]) -> list[Operation]:
+        """Do several things in one call of the store, which has a result for each."""
+        self._begin(calls)
+        had = timed(perform)
+        if had is None:
+            return []
+        if isinstance(had.result, Open):
+            return [Operation(self._number, each, call, OPEN, had.began, None) for each, call in calls]
+        assert len(calls) == len(had.result), f"{calls} in a batch came to {had.result}"
+        done: list[Operation] = []
+        for (message_id, call), result in zip(calls, had.result, strict=True):
+            if isinstance(result, (BackendUnavailableError, DeadlineExceededError)):
+                if outcome_is_unknown(result):
+                    done.append(Operation(self._number, message_id, call, OPEN, had.began, None))
+            else:
+                noted = self._noted(message_id, call, result)
+                done.append(Operation(self._number, message_id, call, noted, had.began, had.ended))
+        return done
+
+    def _begin(self, calls: Sequence[tuple[str, Call]]) -> None:
+        now = time.monotonic_ns()
+        self._announce([Operation(self._number, each, call, OPEN, now, None) for each, call in calls])
+
+    def _any_id(self) -> str:
+        return self._random.choice(self._ids)
+
+    def _content(self) -> str:
+        """Return a content that nobody else writes."""
+        self._written += 1
+        return f"{self._number}-{self._written}"
 
 
 def wait_until(moment: int) -> None:

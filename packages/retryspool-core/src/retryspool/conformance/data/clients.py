@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import random
-import time
 from collections.abc import Callable, Sequence
 from typing import BinaryIO
 
+from retryspool.conformance import histories
 from retryspool.conformance.data.contents import content, name_of
 from retryspool.conformance.data.sequential import MISSING, STORED, Call, Delete, Read, Refused, Store
-from retryspool.conformance.histories import OPEN, Open, Operation, outcome_is_unknown, timed
+from retryspool.conformance.histories import Open, Operation, timed
 from retryspool.data import DataBackend
-from retryspool.errors import (
-    BackendUnavailableError,
-    DataExistsError,
-    DataNotFoundError,
-    DeadlineExceededError,
-    StorageError,
-)
+from retryspool.errors import DataExistsError, DataNotFoundError, StorageError
 
 __all__ = ["Client"]
 
@@ -25,7 +18,7 @@ _SIZES = (100, 5_000, 300_000)
 """Below and above what is kept together, by most."""
 
 
-class Client:
+class Client(histories.Client[Call, object]):
     """One client of a store.
 
     :param announce: called with what is about to begin, as open operations
@@ -40,12 +33,8 @@ class Client:
         seed: str,
         announce: Callable[[Sequence[Operation]], object] = lambda _: None,
     ) -> None:
+        super().__init__(number, ids=ids, seed=seed, announce=announce)
         self._data = data
-        self._number = number
-        self._ids = ids
-        self._random = random.Random(f"{seed} {number}")
-        self._announce = announce
-        self._written = 0
 
     def act(self) -> list[Operation]:
         """Do one thing; return the operations that it came to, one for each payload concerned."""
@@ -131,48 +120,19 @@ class Client:
 
         return self._batch([(message_id, call)], answer)
 
-    def _batch(self, calls: Sequence[tuple[str, Call]], perform: Callable[[], Sequence[object]]) -> list[Operation]:
-        self._begin(calls)
-        had = timed(perform)
-        if had is None:
-            return []
-        if isinstance(had.result, Open):
-            return [Operation(self._number, each, call, OPEN, had.began, None) for each, call in calls]
-        assert len(calls) == len(had.result), f"{calls} in a batch came to {had.result}"
-        done: list[Operation] = []
-        for (message_id, call), result in zip(calls, had.result, strict=True):
-            if isinstance(result, (BackendUnavailableError, DeadlineExceededError)):
-                if outcome_is_unknown(result):
-                    done.append(Operation(self._number, message_id, call, OPEN, had.began, None))
-            else:
-                done.append(Operation(self._number, message_id, call, _noted(result), had.began, had.ended))
-        return done
-
-    def _begin(self, calls: Sequence[tuple[str, Call]]) -> None:
-        now = time.monotonic_ns()
-        self._announce([Operation(self._number, each, call, OPEN, now, None) for each, call in calls])
-
-    def _any_id(self) -> str:
-        return self._random.choice(self._ids)
+    def _noted(self, message_id: str, call: Call, result: object) -> object:
+        del message_id, call
+        if isinstance(result, StorageError):
+            if not isinstance(result, DataExistsError):
+                raise result
+            return Refused(DataExistsError)
+        return result
 
     def _new(self, *, if_absent: bool) -> tuple[Store, bytes]:
-        self._written += 1
-        name = f"{self._number}-{self._written}"
+        name = self._content()
         return Store(name, if_absent), content(name, self._random.choice(_SIZES))
 
 
 def _stored(size: object, payload: bytes) -> object:
     """Return what a store came to: that it says the right size belongs to it."""
     return STORED if size == len(payload) else size
-
-
-def _noted(result: object) -> object:
-    """Return what a call came to, in the model's terms.
-
-    :raises StorageError: it's none that the call may answer with
-    """
-    if isinstance(result, StorageError):
-        if not isinstance(result, DataExistsError):
-            raise result
-        return Refused(DataExistsError)
-    return result

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import random
-import time
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 
 from retryspool import meta as interface
-from retryspool.conformance.histories import OPEN, Open, Operation, outcome_is_unknown, timed
+from retryspool.conformance import histories
+from retryspool.conformance.histories import OPEN, Open, Operation, timed
 from retryspool.conformance.meta.sequential import (
     SOURCE,
     Call,
@@ -23,8 +22,6 @@ from retryspool.conformance.meta.sequential import (
     Update,
 )
 from retryspool.errors import (
-    BackendUnavailableError,
-    DeadlineExceededError,
     MessageExistsError,
     MessageNotFoundError,
     StateConflictError,
@@ -41,7 +38,7 @@ _STATES = tuple(state for state in State if state is not State.ACTIVE)
 """Where a message is put by hand. It becomes `ACTIVE` by claims alone, so that it's known what a claim may miss."""
 
 
-class Client:
+class Client(histories.Client[Call, _Result]):
     """One client of a store.
 
     :param lease: how long it claims for
@@ -58,15 +55,11 @@ class Client:
         lease: timedelta,
         announce: Callable[[Sequence[Operation]], object] = lambda _: None,
     ) -> None:
+        super().__init__(number, ids=ids, seed=seed, announce=announce)
         self._meta = meta
-        self._number = number
-        self._ids = ids
-        self._random = random.Random(f"{seed} {number}")
         self._lease = lease
-        self._announce = announce
         self._seen: dict[str, MessageMetadata] = {}
         self._held: dict[str, MessageMetadata] = {}
-        self._written = 0
 
     def act(self) -> list[Operation]:
         """Do one thing; return the operations that it came to, one for each message concerned."""
@@ -154,40 +147,18 @@ class Client:
 
         return self._batch([(message_id, call)], answer)
 
-    def _batch(self, calls: Sequence[tuple[str, Call]], perform: Callable[[], Sequence[_Result]]) -> list[Operation]:
-        self._begin(calls)
-        had = timed(perform)
-        if had is None:
-            return []
-        if isinstance(had.result, Open):
-            return [Operation(self._number, each, call, OPEN, had.began, None) for each, call in calls]
-        assert len(calls) == len(had.result), f"{calls} in a batch came to {had.result}"
-        done: list[Operation] = []
-        for (message_id, call), result in zip(calls, had.result, strict=True):
-            self._learn(message_id, call, result)
-            if isinstance(result, (BackendUnavailableError, DeadlineExceededError)):
-                if outcome_is_unknown(result):
-                    done.append(Operation(self._number, message_id, call, OPEN, had.began, None))
-            else:
-                done.append(Operation(self._number, message_id, call, _noted(call, result), had.began, had.ended))
-        return done
-
-    def _begin(self, calls: Sequence[tuple[str, Call]]) -> None:
-        now = time.monotonic_ns()
-        self._announce([Operation(self._number, each, call, OPEN, now, None) for each, call in calls])
-
-    def _learn(self, message_id: str, call: Call, result: _Result) -> None:
+    def _noted(self, message_id: str, call: Call, result: _Result) -> Record | Refused | None:
         if isinstance(result, MessageMetadata):
             self._seen[message_id] = result
             if isinstance(call, Renew):
                 self._held[message_id] = result
-
-    def _any_id(self) -> str:
-        return self._random.choice(self._ids)
-
-    def _content(self) -> str:
-        self._written += 1
-        return f"{self._number}-{self._written}"
+            return Record.of(result)
+        if isinstance(result, StorageError) and not isinstance(result, _REFUSALS):
+            raise result
+        if result is None:
+            return None
+        found = result.found if isinstance(call, Move) and isinstance(result, StateConflictError) else None
+        return Refused(type(result), found)
 
     def _version(self, message_id: str) -> int | None:
         seen = self._seen.get(message_id)
@@ -198,18 +169,3 @@ def _write(message_id: str, call: Update | Delete) -> interface.Write:
     if isinstance(call, Delete):
         return interface.Delete(message_id, call.if_version)
     return interface.Update(MessageMetadata(message_id, call.state, last_error=call.content), call.if_version)
-
-
-def _noted(call: Call, result: _Result) -> Record | Refused | None:
-    """Return what a call came to, in the model's terms.
-
-    :raises StorageError: it's none that the call may answer with
-    """
-    if isinstance(result, MessageMetadata):
-        return Record.of(result)
-    if isinstance(result, StorageError) and not isinstance(result, _REFUSALS):
-        raise result
-    if result is None:
-        return None
-    found = result.found if isinstance(call, Move) and isinstance(result, StateConflictError) else None
-    return Refused(type(result), found)
