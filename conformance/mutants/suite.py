@@ -14,7 +14,8 @@ import pytest
 
 from mutants import MUTANTS, Mutant, MutantDataFactory, MutantMetaFactory
 from retryspool.conformance import DataBackendSuite, MetaBackendSuite
-from retryspool.conformance.finishing import Running, finish
+from retryspool.conformance.exploring import explore
+from retryspool.conformance.finishing import Running, eventually, finish
 from retryspool.conformance.marks import clauses_of
 from retryspool.conformance.meta.acting import wait_until
 from retryspool.conformance.profiles import PROFILES
@@ -67,8 +68,11 @@ def _suite_of(mutant: Mutant) -> type[Any]:
 
 
 # A mutant that hangs, or whose lease never ends, would take half a minute in each test.
-Running.result.__defaults__ = finish.__defaults__ = wait_until.__defaults__ = (4.0,)
+Running.result.__defaults__ = finish.__defaults__ = wait_until.__defaults__ = eventually.__defaults__ = (2.0,)
 race.__defaults__ = (10.0,)
+
+# That it's found is enough: the smallest example may take minutes to find.
+explore.__kwdefaults__ = {"shrink": False}
 
 # A kill finds a bug only where it falls.
 PROFILES["quick"] = replace(PROFILES["quick"], kills=12)

@@ -23,8 +23,10 @@ from retryspool.conformance.faults import (
     RESET_REPLY,
     RESET_REQUEST,
     Fault,
+    Treatment,
 )
 from retryspool.conformance.proxy import Proxy
+from retryspool.conformance.streams import Stream
 
 SILENCE_S = 0.1
 PATIENCE_S = 5
@@ -140,13 +142,25 @@ def test_delayed_connections_are_slower_and_work(proxy: Proxy, connect: Connect)
     assert begun + 0.04 <= time.monotonic()
 
 
-def test_a_drip_comes_a_byte_at_a_time(proxy: Proxy, connect: Connect) -> None:
+def test_a_drip_takes_its_time_and_loses_nothing(proxy: Proxy, connect: Connect) -> None:
     client = connect()
     ask(client)
     proxy.inflict(DRIP)
-    client.sendall(b"hello\n")
+    begun = time.monotonic()
 
-    assert [1] * 6 == [len(client.recv(100)) for _ in range(6)]
+    assert b"hello\n" == ask(client)
+    assert begun + 2 * 0.05 <= time.monotonic()  # six bytes have five pauses, there and back
+
+
+def test_a_drip_comes_a_byte_at_a_time() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        stream = Stream(ours, theirs)
+        stream.put(b"hello\n", Treatment.DRIP)
+        for byte in b"hello\n":
+            stream.pump(stream.chunks[0][0])
+
+            assert bytes([byte]) == ours.recv(100)
 
 
 def test_a_drip_ends_when_it_is_healed(proxy: Proxy, connect: Connect) -> None:

@@ -35,12 +35,20 @@ def _settings(examples: int, steps: int = 50, *, shrink: bool = True) -> setting
 
 
 def explore(
-    strategy: st.SearchStrategy[Example], check: Callable[[Example], None], *, examples: int, seed: int
+    strategy: st.SearchStrategy[Example],
+    check: Callable[[Example], None],
+    *,
+    examples: int,
+    seed: int,
+    shrink: bool = True,
 ) -> None:
-    """Call `check` with so many examples, the same ones for the same seed; a failing one is made small first."""
+    """Call `check` with so many examples, the same ones for the same seed.
+
+    :param shrink: whether an example that fails is made small first, which takes minutes where the store is slow
+    """
 
     @seeded(seed)
-    @_settings(examples)
+    @_settings(examples, shrink=shrink)
     @given(strategy)
     def run(example: Example) -> None:
         check(example)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from contextvars import copy_context
+from time import monotonic
 from typing import Generic, TypeVar
 
-__all__ = ["PATIENCE_S", "Running", "finish"]
+__all__ = ["PATIENCE_S", "Running", "eventually", "finish"]
 
 PATIENCE_S = 30.0
 """How long a call may take that nothing keeps from ending."""
+
+_PAUSE_S = 0.01
 
 Result = TypeVar("Result")
 
@@ -54,3 +57,15 @@ def finish(call: Callable[[], Result], within_s: float = PATIENCE_S) -> Result:
     :raises AssertionError: it's still under way after `within_s` seconds
     """
     return Running(call).result(within_s)
+
+
+def eventually(call: Callable[[], Result], within_s: float = PATIENCE_S) -> Result:
+    """Make a call again and again until it returns something that is true; return that.
+
+    :raises AssertionError: it hasn't within `within_s` seconds
+    """
+    until = monotonic() + within_s
+    while not (result := call()):
+        assert monotonic() < until, f"it still returns {result!r} after {within_s} s"
+        threading.Event().wait(_PAUSE_S)
+    return result

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -12,6 +11,7 @@ import pytest
 from hypothesis import strategies as st
 
 from retryspool.conformance.exploring import explore
+from retryspool.conformance.finishing import eventually
 from retryspool.conformance.marks import Level, clause
 from retryspool.conformance.meta.acting import HOUR, WORK, claim, fill, forget, ids, populated, store
 from retryspool.conformance.meta_suite import MetaSuite, OpenMeta, everything
@@ -115,9 +115,7 @@ class ClaimTests(MetaSuite):
         due = clock() + timedelta(milliseconds=100)
         store(meta, "a", state=State.DEFERRED, next_retry=due)
 
-        while not (claimed := claim(meta)):
-            assert clock() < due + timedelta(seconds=30)
-            threading.Event().wait(0.01)
+        claimed = eventually(lambda: claim(meta))
 
         assert claimed[0].updated >= due
 
