@@ -6,8 +6,8 @@ import resource
 from collections.abc import Iterator
 
 from processes import say
-from racing import race
 
+from retryspool.conformance.racing import race
 from retryspool.errors import StorageError
 from retryspool_pg_data import PgDataFactory
 

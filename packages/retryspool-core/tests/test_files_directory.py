@@ -9,8 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from racing import race
 
+from retryspool.conformance.racing import race
 from retryspool.files import Directory, make_directory, network_file_system, unlink_if_there, write_all
 
 

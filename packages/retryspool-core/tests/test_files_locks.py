@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from racing import race
 
 from retryspool import deadline
+from retryspool.conformance.racing import race
 from retryspool.errors import DeadlineExceededError
 from retryspool.files import StripedLocks
 

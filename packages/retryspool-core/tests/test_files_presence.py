@@ -10,8 +10,8 @@ import time
 from pathlib import Path
 
 import pytest
-from racing import race
 
+from retryspool.conformance.racing import race
 from retryspool.files import TEMPORARY_PREFIX, Presence, sweep_temporary_files
 
 LEAVER = """

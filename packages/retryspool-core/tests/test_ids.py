@@ -13,10 +13,10 @@ import warnings
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from racing import race
 from strategies import FAST, HOSTILE_IDS, TRICKY_IDS, message_ids
 
 from retryspool import ids
+from retryspool.conformance.racing import race
 from retryspool.errors import InvalidMessageIdError
 from retryspool.ids import MAX_ID_LENGTH, new_message_id, validate_message_id
 

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 from processes import processes
-from racing import race
 
+from retryspool.conformance.racing import race
 from retryspool.errors import BackendError, DataExistsError, DataNotFoundError, StorageError
 from retryspool_fs_data import FsDataBackend, FsDataFactory, shards
 

@@ -6,7 +6,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from queues import Gate, NewQueue, Recorder, wait_until
-from racing import race
 
 from retryspool import (
     NEVER,
@@ -21,6 +20,7 @@ from retryspool import (
     State,
     StateConflictError,
 )
+from retryspool.conformance.racing import race
 from retryspool.memory import MemoryData, MemoryMeta
 from retryspool.queue.message import user_headers
 

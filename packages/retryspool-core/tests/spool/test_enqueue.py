@@ -6,7 +6,6 @@ import io
 from collections.abc import Iterator
 
 import pytest
-from racing import race
 from spools import FaultyData, FaultyMeta, Killed, Steps, away, payloads
 
 from retryspool import (
@@ -20,6 +19,7 @@ from retryspool import (
     State,
     StorageError,
 )
+from retryspool.conformance.racing import race
 
 A = MessageMetadata(id="a")
 
