@@ -15,7 +15,7 @@ from retryspool.conformance.marks import Level, clause
 from retryspool.conformance.profiles import Profile
 from retryspool.conformance.racing import race
 from retryspool.conformance.stores import Backend, Factory, Stores
-from retryspool.conformance.suite import Suite, needs, needs_capability
+from retryspool.conformance.suite import Suite, needs, needs_capability, needs_no_capability
 from retryspool.data import DataBackend, DataCapabilities, DataFactory
 from retryspool.errors import InvalidOptionError, NotSupportedError
 from retryspool.meta import MetaBackend, MetaCapabilities, MetaFactory
@@ -121,8 +121,7 @@ class FactoryTests(Suite[Factory, Backend]):
     ) -> None:
         factory = stores.new()
         backend = stores.open(factory)
-        if backend.capabilities.processes:
-            pytest.skip("capability processes is declared on")
+        needs_no_capability(backend.capabilities, "processes")
         put(backend, "here", "parent")
         try:
             pickle.dumps(factory)

@@ -9,10 +9,10 @@ import pytest
 
 from retryspool.conformance.stores import Stores
 from retryspool.conformance.suite import Suite
-from retryspool.meta import MetaBackend, MetaFactory
+from retryspool.meta import MetaBackend, MetaFactory, StateCounter
 from retryspool.model import MessageMetadata, State, utc_now
 
-__all__ = ["MetaSuite", "NewMeta", "OpenMeta", "everything"]
+__all__ = ["MetaSuite", "NewMeta", "OpenMeta", "everything", "needs_counts"]
 
 OpenMeta = Callable[[], MetaBackend]
 """Opens the store of the test once more, as another process would."""
@@ -70,6 +70,13 @@ def everything(meta: MetaBackend) -> dict[str, MessageMetadata]:
     by_id = {record.id: record for record in found}
     assert len(by_id) == len(found), "a record was yielded twice, or is in two states"
     return by_id
+
+
+def needs_counts(meta: MetaBackend) -> StateCounter:
+    """Return the backend as what counts; skip the test if it doesn't."""
+    if not isinstance(meta, StateCounter):
+        pytest.skip("the backend has no counts, which are optional")
+    return meta
 
 
 def _expect(expected: object, found: object, otherwise: str) -> None:

@@ -14,7 +14,7 @@ from retryspool.conformance.marks import DEVIATION_MARK, clause, clauses_of
 from retryspool.conformance.profiles import PROFILES, Profile
 from retryspool.conformance.stores import Backend, Factory, Stores
 
-__all__ = ["Address", "Suite", "Through", "needs", "needs_capability", "not_run"]
+__all__ = ["Address", "Suite", "Through", "needs", "needs_capability", "needs_no_capability", "not_run"]
 
 Address = tuple[str, int]
 """Host and port."""
@@ -167,6 +167,12 @@ def needs_capability(capabilities: object, name: str) -> None:
     """Skip the test if the backend declares this capability off."""
     if not getattr(capabilities, name):
         pytest.skip(f"capability {name} is declared off")
+
+
+def needs_no_capability(capabilities: object, name: str) -> None:
+    """Skip the test if the backend declares this capability on."""
+    if getattr(capabilities, name):
+        pytest.skip(f"capability {name} is declared on")
 
 
 def not_run(why: str) -> NoReturn:

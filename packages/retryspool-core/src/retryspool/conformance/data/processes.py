@@ -15,7 +15,7 @@ from retryspool.conformance.data.players import all_sizes, do, first_all, named,
 from retryspool.conformance.data_suite import DataSuite, read, sizes
 from retryspool.conformance.marks import Level, clause
 from retryspool.conformance.profiles import Profile
-from retryspool.conformance.suite import needs_capability
+from retryspool.conformance.suite import needs_capability, needs_no_capability
 from retryspool.data import DataBackend, DataFactory
 from retryspool.errors import DataNotFoundError
 
@@ -66,8 +66,7 @@ class ProcessTests(DataSuite):
     def test_what_cannot_be_shared_by_processes_does_not_look_so(
         self, data: DataBackend, data_factory: DataFactory
     ) -> None:
-        if data.capabilities.processes:
-            pytest.skip("capability processes is declared on")
+        needs_no_capability(data.capabilities, "processes")
         data.store_data("m", b"m")
         try:
             pickle.dumps(data_factory)

@@ -47,14 +47,8 @@ READS: dict[str, Callable[[MetaBackend], object]] = {
 CALLS = {**_WRITES, **READS}
 """By name: each does something if nothing keeps it from that."""
 
-
-def _counting(meta: MetaBackend) -> StateCounter:
-    assert isinstance(meta, StateCounter)
-    return meta
-
-
-COUNTS: dict[str, Callable[[MetaBackend], object]] = {
-    "state count": lambda meta: _counting(meta).get_state_count(State.INCOMING),
-    "oldest due": lambda meta: _counting(meta).get_oldest_due(State.INCOMING),
+COUNTS: dict[str, Callable[[StateCounter], object]] = {
+    "state count": lambda counter: counter.get_state_count(State.INCOMING),
+    "oldest due": lambda counter: counter.get_oldest_due(State.INCOMING),
 }
 """Those that not every backend has."""

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-import pytest
-
 from retryspool.conformance.marks import clause
 from retryspool.conformance.meta.acting import HOUR, claim, fill, ids, populated, store
 from retryspool.conformance.meta_suite import MetaSuite, OpenMeta, everything
 from retryspool.conformance.stores import Stores
-from retryspool.conformance.suite import needs
+from retryspool.conformance.suite import needs, needs_no_capability
 from retryspool.meta import MetaBackend, MetaFactory, StateCounter
 from retryspool.model import NOT_DURABLE, Finding, MessageMetadata, Severity, State
 
@@ -53,8 +51,7 @@ class CheckTests(MetaSuite):
 
     @clause("META-51")
     def test_what_is_not_durable_says_so(self, meta: MetaBackend) -> None:
-        if meta.capabilities.durable:
-            pytest.skip("capability durable is declared on")
+        needs_no_capability(meta.capabilities, "durable")
 
         assert NOT_DURABLE in list(meta.check())
 

@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
-import pytest
 from hypothesis import strategies as st
 
 from retryspool.conformance.exploring import explore
 from retryspool.conformance.marks import Level, clause
 from retryspool.conformance.meta.acting import HOUR, claim, fill, forget, ids, renewed, store
-from retryspool.conformance.meta_suite import MetaSuite, OpenMeta
+from retryspool.conformance.meta_suite import MetaSuite, OpenMeta, needs_counts
 from retryspool.conformance.profiles import Profile
 from retryspool.conformance.racing import race
-from retryspool.meta import Delete, ListOptions, MetaBackend, Move, StateCounter, Store, Update
+from retryspool.meta import Delete, ListOptions, MetaBackend, Move, Store, Update
 from retryspool.model import NEVER, ZERO_TIME, MessageMetadata, State
 
 __all__ = ["CounterTests"]
@@ -33,7 +32,7 @@ class CounterTests(MetaSuite):
 
         def check(*expected: int) -> None:
             for each in (meta, *others):
-                assert list(expected) == [_counter(each).get_state_count(state) for state in State]
+                assert list(expected) == [needs_counts(each).get_state_count(state) for state in State]
                 options = ListOptions(limit=0)
                 assert list(expected) == [each.list_messages(state, options).total for state in State]
 
@@ -63,7 +62,7 @@ class CounterTests(MetaSuite):
     def test_the_oldest_due_is_the_earliest_of_its_state(
         self, meta: MetaBackend, open_meta: OpenMeta, clock: Callable[[], datetime]
     ) -> None:
-        counters = [_counter(meta), _counter(open_meta())]
+        counters = [needs_counts(meta), needs_counts(open_meta())]
 
         def check(state: State, due: datetime | None) -> None:
             assert [due] * len(counters) == [counter.get_oldest_due(state) for counter in counters]
@@ -89,7 +88,7 @@ class CounterTests(MetaSuite):
         meta.move_to_state("c", State.DEFERRED, State.HOLD)
         check(State.DEFERRED, None)
         check(State.HOLD, now + timedelta(microseconds=1))
-        counters.append(_counter(open_meta()))
+        counters.append(needs_counts(open_meta()))
         check(State.ACTIVE, held.lease_expires)
         check(State.HOLD, now + timedelta(microseconds=1))
 
@@ -97,7 +96,7 @@ class CounterTests(MetaSuite):
     def test_counts_and_the_oldest_due_are_those_of_the_records(
         self, meta: MetaBackend, clock: Callable[[], datetime], profile: Profile, seed: int
     ) -> None:
-        counter, now = _counter(meta), clock()
+        counter, now = needs_counts(meta), clock()
         names, states = "abcdef", [State.INCOMING, State.DEFERRED]
 
         def check(steps: list[tuple[str, State, int | None]]) -> None:
@@ -121,7 +120,7 @@ class CounterTests(MetaSuite):
 
     @clause("META-38", level=Level.CONCURRENT)
     def test_counts_are_right_after_a_race(self, meta: MetaBackend, open_meta: OpenMeta, profile: Profile) -> None:
-        counter = _counter(meta)
+        counter = needs_counts(meta)
         names = [f"m{number}" for number in range(20)]
         fill(meta, names)
         instances = [meta, open_meta()]
@@ -139,9 +138,3 @@ class CounterTests(MetaSuite):
         for state in State:
             iterated = len(ids(meta.iter_messages(state)))
             assert iterated == counter.get_state_count(state) == meta.list_messages(state).total
-
-
-def _counter(meta: MetaBackend) -> StateCounter:
-    if not isinstance(meta, StateCounter):
-        pytest.skip("the backend has no counts, which are optional")
-    return meta

@@ -27,7 +27,7 @@ from retryspool.conformance.meta.players import (
 )
 from retryspool.conformance.meta_suite import MetaSuite, everything
 from retryspool.conformance.profiles import Profile
-from retryspool.conformance.suite import needs_capability
+from retryspool.conformance.suite import needs_capability, needs_no_capability
 from retryspool.errors import MessageNotFoundError, StateConflictError
 from retryspool.meta import ListOptions, MetaBackend, MetaFactory, StateCounter, Store, Update
 from retryspool.model import MessageMetadata, State
@@ -112,8 +112,7 @@ class ProcessTests(_ProcessSuite):
     def test_what_cannot_be_shared_by_processes_does_not_look_so(
         self, meta: MetaBackend, meta_factory: MetaFactory
     ) -> None:
-        if meta.capabilities.processes:
-            pytest.skip("capability processes is declared on")
+        needs_no_capability(meta.capabilities, "processes")
         meta.store_meta("m", MessageMetadata("m"))
         try:
             pickle.dumps(meta_factory)
