@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import cast
 
-from retryspool.conformance.children import children
 from retryspool.conformance.data_suite import DataSuite, read
 from retryspool.conformance.marks import Level, clause
-from retryspool.conformance.powercut import Image, Recorded, lay_out, record
+from retryspool.conformance.power import cut_everywhere
+from retryspool.conformance.powercut import Image, Recorded
 from retryspool.conformance.stores import Stores
-from retryspool.conformance.suite import needs, needs_capability
 from retryspool.data import DataBackend, DataFactory
 from retryspool.errors import DataNotFoundError
 
@@ -75,26 +72,9 @@ STEPS: tuple[Callable[[DataBackend], dict[str, Then]], ...] = (
 class PowerCutTests(DataSuite):
     @clause("DATA-38", level=Level.DURABLE)
     def test_what_was_acknowledged_survives_a_power_cut_at_any_moment(
-        self, stores: Stores[DataFactory, DataBackend], data_factory: DataFactory, data: DataBackend
+        self, stores: Stores[DataFactory, DataBackend]
     ) -> None:
-        needs(self, "local_folder")
-        needs_capability(data.capabilities, "durable")
-        data.close()
-        folder = self.local_folder(stores.namespace_of(data_factory))
-        shutil.rmtree(folder)
-
-        with children(1) as (child,):
-            recorded = cast("Recorded[Then]", child.call(record, data_factory, folder, STEPS))
-
-        after = stores.new()
-        there = self.local_folder(stores.namespace_of(after))
-        assert len(recorded.images) > 2 * len(STEPS), "the store was seen to sync nothing: its syncs aren't os.fsync"
-        for image in recorded.images:
-            shutil.rmtree(there, ignore_errors=True)
-            lay_out(image, there)
-            for _ in range(2):  # what a recovery made must survive another
-                with after.create() as opened:
-                    assert [] == [trouble for each in IDS for trouble in _troubles(opened, each, recorded, image)]
+        cut_everywhere(self, stores, steps=STEPS, ids=IDS, troubles=_troubles)
 
 
 def _troubles(data: DataBackend, message_id: str, recorded: Recorded[Then], image: Image) -> list[str]:
