@@ -11,13 +11,14 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 
 from retryspool.model import MessageMetadata
 from retryspool.queue.capacity import Capacity
 from retryspool.queue.counters import Counters
 from retryspool.queue.dispatcher import Dispatcher
 from retryspool.queue.handlers import Handlers
+from retryspool.queue.lanes import Lanes
 from retryspool.queue.message import Job
 from retryspool.queue.outcome import Released, Rules
 from retryspool.queue.runner import Runner
@@ -77,7 +78,7 @@ class Worker:
         )
         self._prune = prune
         self._stop_pruning = threading.Event()
-        self._ready: SimpleQueue[Job | None] = SimpleQueue()
+        self._lanes = Lanes()
         self._stopping = False
         self._grace_until = math.inf
         self._settling = self._thread("settler", self._settle)
@@ -143,19 +144,10 @@ class Worker:
         finally:
             self._stopping = True
             self._stop_pruning.set()
-            self._release_ready()
-            for _ in self._handling:
-                self._ready.put(None)
-            self._settler.close()
-
-    def _release_ready(self) -> None:
-        while True:
-            try:
-                job = self._ready.get_nowait()
-            except Empty:
-                return
-            if job is not None:
+            self._lanes.close()
+            for job in self._lanes.drain():
                 self._release(job)
+            self._settler.close()
 
     def _hand_out(self, claimed: Sequence[MessageMetadata], since: float) -> None:
         self._counters.add("claimed", len(claimed))
@@ -164,18 +156,19 @@ class Worker:
         for job in jobs:
             job.outcome = self._rules.given_up(job.record)
             if job.outcome is None:
-                self._ready.put(job)
+                self._lanes.put(job)
             else:
                 self._finish(job)
 
     def _handle(self) -> None:
-        while (job := self._ready.get()) is not None:
+        while (job := self._lanes.take()) is not None:
             if self._stopping:
-                self._release(job)
-                continue
-            self._runner.run(job)
-            if not self.is_here:
-                return  # the handler has forked, and this is the child: the message is the parent's
+                job.outcome = Released()
+            else:
+                self._runner.run(job)
+                if not self.is_here:
+                    return  # the handler has forked, and this is the child: the message is the parent's
+            self._lanes.done(job)
             self._finish(job)
 
     def _release(self, job: Job) -> None:
