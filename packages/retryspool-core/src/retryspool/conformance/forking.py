@@ -8,12 +8,18 @@ import select
 import signal
 import warnings
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
+from typing import Generic
 
-from retryspool.conformance.children import PATIENCE_S
+import pytest
+
+from retryspool.conformance.children import PATIENCE_S, children
+from retryspool.conformance.stores import Backend
+from retryspool.conformance.suite import needs_capability
 from retryspool.errors import BackendClosedError, BackendError
 
-__all__ = ["Forked", "fork"]
+__all__ = ["Forked", "Forks", "fork", "fork_in_child", "needs_fork"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +30,64 @@ class Forked:
     child: str
     refused: bool = False
     """Whether the backend refused to work in the child, which it may."""
+
+
+@dataclass(frozen=True, slots=True)
+class Forks(Generic[Backend]):
+    """What parent and child do with a backend that was carried over, each with the message of its name."""
+
+    create: Callable[[], Backend]
+    """Open the store."""
+    store: Callable[[Backend, str], object]
+    """Store a message, as it is before the fork: so what connections there are were used."""
+    use: Callable[[Backend, str, int], str]
+    """Write and read a message so often; return what is wrong with a reply."""
+
+    def share(self, times: int) -> Forked:
+        """Both use the backend."""
+        with closing(self._opened()) as backend:
+            return fork(lambda: self.use(backend, "parent", times), lambda: self.use(backend, "child", times))
+
+    def close(self, times: int) -> Forked:
+        """The child closes the backend, which the parent uses."""
+        with closing(self._opened()) as backend:
+
+            def close() -> str:
+                backend.close()
+                return ""
+
+            return fork(lambda: self.use(backend, "parent", times), close)
+
+    def open_again(self, times: int) -> Forked:
+        """The child opens the store for itself."""
+        with closing(self._opened()) as backend:
+
+            def use_another() -> str:
+                with closing(self.create()) as own:
+                    return self.use(own, "child", times)
+
+            return fork(lambda: self.use(backend, "parent", times), use_another)
+
+    def _opened(self) -> Backend:
+        backend = self.create()
+        for message_id in ("parent", "child"):
+            self.store(backend, message_id)
+        return backend
+
+
+def needs_fork(capabilities: object) -> None:
+    """Skip the test if the backend isn't for processes, or the system has no fork."""
+    needs_capability(capabilities, "processes")
+    if not hasattr(os, "fork"):
+        pytest.skip("this system has no fork")
+
+
+def fork_in_child(run: Callable[[int], Forked], times: int) -> Forked:
+    """Let a child of the suite do what `Forks` has; return what it came to."""
+    with children(1) as (child,):
+        forked = child.call(run, times)
+    assert isinstance(forked, Forked)
+    return forked
 
 
 def fork(in_parent: Callable[[], str], in_child: Callable[[], str]) -> Forked:
