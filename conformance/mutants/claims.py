@@ -31,8 +31,17 @@ class _Claims(MemoryMeta):
         lease: timedelta,
         owner: str,
         exclude_routes: Collection[str] = (),
+        oldest_first: bool = False,
     ) -> list[MessageMetadata]:
-        return MetaBackend.claim(self, sources, limit=limit, lease=lease, owner=owner, exclude_routes=exclude_routes)
+        return MetaBackend.claim(
+            self,
+            sources,
+            limit=limit,
+            lease=lease,
+            owner=owner,
+            exclude_routes=exclude_routes,
+            oldest_first=oldest_first,
+        )
 
     def due_in(self, state: State, origins: Collection[State | None]) -> list[MessageMetadata]:
         """Return what is due in a state, in order."""
@@ -45,7 +54,7 @@ class _Claims(MemoryMeta):
         return sorted(found, key=lambda each: (each.priority, records.due_at(each), each.id))
 
     def _claimable(
-        self, sources: Sequence[State], limit: int, excluded: frozenset[str], taken: Collection[str]
+        self, sources: Sequence[State], limit: int, excluded: frozenset[str], taken: Collection[str], rank: records.Rank
     ) -> list[MessageMetadata]:
         found = [
             record
@@ -103,9 +112,9 @@ class ClaimMixesSources(_Claims):
     """All sources are one heap, the order in which they were named is lost."""
 
     def _claimable(
-        self, sources: Sequence[State], limit: int, excluded: frozenset[str], taken: Collection[str]
+        self, sources: Sequence[State], limit: int, excluded: frozenset[str], taken: Collection[str], rank: records.Rank
     ) -> list[MessageMetadata]:
-        found = super()._claimable(sources, 10**6, excluded, taken)
+        found = super()._claimable(sources, 10**6, excluded, taken, rank)
         return sorted(found, key=lambda each: (each.priority, records.due_at(each), each.id))[:limit]
 
 
@@ -123,7 +132,7 @@ class ClaimTakesOneSource(_Claims):
     """A claim ends with the first source that has something."""
 
     def _claimable(
-        self, sources: Sequence[State], limit: int, excluded: frozenset[str], taken: Collection[str]
+        self, sources: Sequence[State], limit: int, excluded: frozenset[str], taken: Collection[str], rank: records.Rank
     ) -> list[MessageMetadata]:
         for state in (State.ACTIVE, *sources):
             if found := [each for each in self.due_in(state, {None, *sources}) if each.route not in excluded]:
@@ -145,8 +154,16 @@ class _Alters(MemoryMeta):
         lease: timedelta,
         owner: str,
         exclude_routes: Collection[str] = (),
+        oldest_first: bool = False,
     ) -> list[MessageMetadata]:
-        claimed = super().claim(sources, limit=limit, lease=lease, owner=owner, exclude_routes=exclude_routes)
+        claimed = super().claim(
+            sources,
+            limit=limit,
+            lease=lease,
+            owner=owner,
+            exclude_routes=exclude_routes,
+            oldest_first=oldest_first,
+        )
         with self._store() as store:
             return [store.put(self.altered(record)) for record in claimed]
 
@@ -212,9 +229,9 @@ class ExcludedRoutesFillTheLimit(_Claims):
     """Messages of excluded routes count towards the limit."""
 
     def _claimable(
-        self, sources: Sequence[State], limit: int, excluded: frozenset[str], taken: Collection[str]
+        self, sources: Sequence[State], limit: int, excluded: frozenset[str], taken: Collection[str], rank: records.Rank
     ) -> list[MessageMetadata]:
-        found = super()._claimable(sources, limit, frozenset(), taken)
+        found = super()._claimable(sources, limit, frozenset(), taken, rank)
         return [record for record in found if record.route not in excluded]
 
 
@@ -223,9 +240,9 @@ class TwoClaimersOfOne(_Claims):
     """A claim reads what is due, and writes it a moment later, whoever else did."""
 
     def _claimable(
-        self, sources: Sequence[State], limit: int, excluded: frozenset[str], taken: Collection[str]
+        self, sources: Sequence[State], limit: int, excluded: frozenset[str], taken: Collection[str], rank: records.Rank
     ) -> list[MessageMetadata]:
-        found = super()._claimable(sources, limit, excluded, taken)
+        found = super()._claimable(sources, limit, excluded, taken, rank)
         gap()
         return found
 
@@ -247,10 +264,18 @@ class AnyLimitWillDo(MemoryMeta):
         lease: timedelta,
         owner: str,
         exclude_routes: Collection[str] = (),
+        oldest_first: bool = False,
     ) -> list[MessageMetadata]:
         if limit < 1:
             return []
-        return super().claim(sources, limit=limit, lease=lease, owner=owner, exclude_routes=exclude_routes)
+        return super().claim(
+            sources,
+            limit=limit,
+            lease=lease,
+            owner=owner,
+            exclude_routes=exclude_routes,
+            oldest_first=oldest_first,
+        )
 
 
 @mutant("META-26")

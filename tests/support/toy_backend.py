@@ -169,9 +169,11 @@ class ToyMeta(MetaBackend):
         lease: timedelta,
         owner: str,
         exclude_routes: Collection[str] = (),
+        oldest_first: bool = False,
     ) -> list[MessageMetadata]:
         check_claim(sources, limit=limit, lease=lease, owner=owner)
-        options = {"limit": limit, "lease": lease, "owner": owner, "exclude_routes": tuple(exclude_routes)}
+        options = {"limit": limit, "lease": lease, "owner": owner, "oldest_first": oldest_first}
+        options["exclude_routes"] = tuple(exclude_routes)
         return self._client.call("meta", "claim", tuple(sources), **options)
 
     def renew(self, claims: Sequence[MessageMetadata], *, lease: timedelta) -> list[Any]:

@@ -9,9 +9,16 @@ import pytest
 from minimal_backends import MinimalDataFactory, MinimalMeta, MinimalMetaFactory
 
 from retryspool.data import DataBackend, DataFactory
-from retryspool.errors import BackendClosedError, BackendUnavailableError, MessageNotFoundError, StateConflictError
-from retryspool.meta import Delete, MetaBackend, MetaFactory, Store
-from retryspool.model import MessageMetadata, State
+from retryspool.errors import (
+    BackendClosedError,
+    BackendUnavailableError,
+    InvalidOptionError,
+    MessageNotFoundError,
+    StateConflictError,
+)
+from retryspool.memory import MemoryMetaFactory
+from retryspool.meta import Delete, MetaBackend, MetaCapabilities, MetaFactory, Store, check_note, keeps_contract
+from retryspool.model import MessageMetadata, State, utc_now
 
 HOUR = timedelta(hours=1)
 
@@ -144,3 +151,60 @@ def test_the_minimal_backends_override_nothing_but_what_is_abstract(
     written = {name for name in vars(made) if not name.startswith("_")} - {"capabilities"}
 
     assert interface.__abstractmethods__ == written
+
+
+# -- what came with contract 1.1 ---------------------------------------------------------------------------------------
+
+
+def test_the_default_claim_takes_the_oldest_first_if_asked_to() -> None:
+    meta, now = MinimalMetaFactory().create(), utc_now()
+    for message_id, priority, age in [("a", 1, 1), ("b", 9, 3), ("d", 5, 2), ("c", 9, 2)]:
+        meta.store_meta(message_id, MessageMetadata(message_id, priority=priority, next_retry=now - age * HOUR))
+
+    claimed = meta.claim([State.INCOMING], limit=3, lease=HOUR, owner="me", oldest_first=True)
+
+    assert ["b", "c", "d"] == [record.id for record in claimed]
+
+
+@pytest.mark.parametrize(
+    ("declared", "wanted", "keeps"),
+    [("1.0", "1.0", True), ("1.0", "1.1", False), ("1.1", "1.1", True), ("1.10", "1.9", True), ("2.0", "1.1", True)],
+)
+def test_a_backend_keeps_the_contract_that_it_declares_and_those_before(
+    declared: str,
+    wanted: str,
+    keeps: bool,  # noqa: FBT001 -- a parameter of the test
+) -> None:
+    class Declaring(MinimalMeta):
+        capabilities = MetaCapabilities(processes=False, durable=False, server_clock=False, contract=declared)
+
+    factory = MinimalMetaFactory()
+
+    assert keeps == keeps_contract(Declaring(factory.stored, factory.lock), wanted)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        *(("", "x"), ("../pause", "x"), (".pause", "x"), ("two words", "x"), ("ä", None), ("n" * 201, "x")),
+        *(("n", "x" * 65_537), ("n", "ä" * 32_769), ("n", "a\0b"), ("n", "\ud800")),
+    ],
+    ids=repr,
+)
+def test_a_note_that_not_every_backend_can_keep_is_refused(name: str, text: str | None) -> None:
+    with pytest.raises(InvalidOptionError):
+        check_note(name, text)
+
+
+@pytest.mark.parametrize(("name", "text"), [("pause.routes", "x" * 65_536), ("A@b+c", ""), ("n" * 200, None)])
+def test_a_note_within_the_bounds_is_fine(name: str, text: str | None) -> None:
+    check_note(name, text)
+
+
+def test_the_default_destroys_notes_too() -> None:
+    factory = MemoryMetaFactory()
+    factory.create().set_note("pause", "x")
+
+    factory.destroy()
+
+    assert {} == factory.create().get_notes()

@@ -14,7 +14,7 @@ import heapq
 import io
 import threading
 from bisect import bisect_left, insort
-from collections.abc import Callable, Collection, Generator, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -33,7 +33,7 @@ from retryspool.errors import (
     MessageNotFoundError,
 )
 from retryspool.ids import validate_message_id
-from retryspool.meta import ListOptions, ListResult, MetaBackend, MetaCapabilities, MetaFactory, check_claim
+from retryspool.meta import ListOptions, ListResult, MetaBackend, MetaCapabilities, MetaFactory, check_claim, check_note
 from retryspool.model import NOT_DURABLE, Finding, MessageMetadata, State, utc_now
 from retryspool.namespaces import validate_namespace
 from retryspool.urls import parse_url, redact
@@ -50,6 +50,7 @@ class _MetaStore:
     def __init__(self) -> None:
         self.records: dict[str, MessageMetadata] = {}
         self.due: dict[State, list[tuple[datetime, str]]] = {state: [] for state in State}
+        self.notes: dict[str, str] = {}
         self.changed = threading.Condition(threading.RLock())
         self.changes = 0
 
@@ -65,9 +66,12 @@ class _MetaStore:
         self.records[record.id] = replace(record, headers=dict(record.headers))
         insort(self.due[record.state], (records.due_at(record), record.id))
         if not record.lease_owner:  # a claim, or its renewal, is no work for others
-            self.changes += 1
-            self.changed.notify_all()
+            self.tell()
         return record
+
+    def tell(self) -> None:
+        self.changes += 1
+        self.changed.notify_all()
 
     def remove(self, message_id: str) -> None:
         old = self.records.pop(message_id, None)
@@ -88,7 +92,9 @@ class _MetaStore:
 class MemoryMeta(MetaBackend):
     """Records in memory. Of the defaults it replaces those that need more than one step, or that would poll."""
 
-    capabilities: ClassVar[MetaCapabilities] = MetaCapabilities(processes=False, durable=False, server_clock=False)
+    capabilities: ClassVar[MetaCapabilities] = MetaCapabilities(
+        processes=False, durable=False, server_clock=False, contract="1.1"
+    )
 
     def __init__(self, store: _MetaStore | None = None) -> None:
         self._shared = store or _MetaStore()
@@ -165,10 +171,12 @@ class MemoryMeta(MetaBackend):
         lease: timedelta,
         owner: str,
         exclude_routes: Collection[str] = (),
+        oldest_first: bool = False,
     ) -> list[MessageMetadata]:
         check_claim(sources, limit=limit, lease=lease, owner=owner)
         excluded = frozenset(exclude_routes)
         origins = {None, *sources}
+        rank: records.Rank = records.age_rank if oldest_first else records.claim_rank
         claimed: list[MessageMetadata] = []
         with self._store() as store:
             now = utc_now()
@@ -181,7 +189,7 @@ class MemoryMeta(MetaBackend):
                         if record.route not in excluded
                         and (state is not State.ACTIVE or record.claimed_from in origins)
                     ),
-                    key=lambda record: (record.priority, records.due_at(record), record.id),
+                    key=rank,
                 )
                 claimed += [
                     store.put(records.claimed(record, owner=owner, lease=lease, now=now)) for record in candidates
@@ -209,6 +217,21 @@ class MemoryMeta(MetaBackend):
         """Return the earliest time at which a message of the state is due or was."""
         with self._store() as store:
             return store.due[state][0][0] if store.due[state] else None
+
+    def get_notes(self) -> Mapping[str, str]:
+        """Return all notes, by name."""
+        with self._store() as store:
+            return dict(store.notes)
+
+    def set_note(self, name: str, text: str | None) -> None:
+        """Set a note, or remove it if `text` is None."""
+        check_note(name, text)
+        with self._store() as store:
+            if text is None:
+                store.notes.pop(name, None)
+            else:
+                store.notes[name] = text
+            store.tell()
 
     def check(self) -> Iterator[Finding]:
         with self._store():

@@ -21,6 +21,7 @@ from retryspool import records
 from retryspool.deadline import check_deadline, remaining
 from retryspool.errors import (
     CorruptRecordError,
+    InvalidMessageIdError,
     InvalidOptionError,
     MessageNotFoundError,
     NotSupportedError,
@@ -39,6 +40,7 @@ __all__ = [
     "MetaCapabilities",
     "MetaFactory",
     "Move",
+    "NoteKeeper",
     "SortBy",
     "StateCounter",
     "Store",
@@ -46,9 +48,12 @@ __all__ = [
     "Write",
     "WriteResult",
     "check_claim",
+    "check_note",
     "check_writes",
+    "keeps_contract",
 ]
 
+_MAX_NOTE_BYTES = 64 * 1024
 _POLL_S = 0.2
 """How long the default `wait_for_change` waits: nothing tells it of changes, so there may always be some."""
 
@@ -67,7 +72,7 @@ class MetaCapabilities:
     """A record that was altered in the store, and can still be read, is found out; otherwise that is the store's own
     business."""
     contract: str = "1.0"
-    """The version of the contract (docs/contract.md) that the backend was written for."""
+    """The version of the contract (docs/contract.md) that the backend was written for. See `keeps_contract`."""
 
 
 class SortBy(enum.Enum):
@@ -244,6 +249,7 @@ class MetaBackend(ABC):
         lease: timedelta,
         owner: str,
         exclude_routes: Collection[str] = (),
+        oldest_first: bool = False,
     ) -> list[MessageMetadata]:
         """Take up to `limit` due messages for one worker, which nobody else gets until the lease has expired.
 
@@ -252,18 +258,21 @@ class MetaBackend(ABC):
         before 5, then the oldest due. All become `ACTIVE` with owner and lease, their `deliveries` raised.
 
         :param exclude_routes: routes whose messages are passed over
+        :param oldest_first: within each source, and among expired leases, the oldest due comes first, whatever its
+            priority: so that what is unimportant doesn't wait for ever. Asked only of who `keeps_contract` 1.1
         :param owner: unique to each start of a worker: 1 to 64 characters of `A-Z a-z 0-9 . _ = @ + : / -`
         :returns: the records as stored, in order; as many as are due, up to `limit`; none at all only if none was
         :raises InvalidOptionError: the limit is below 1, the lease isn't longer than 0, or the owner isn't one
         """
         check_claim(sources, limit=limit, lease=lease, owner=owner)
+        excluded = frozenset(exclude_routes)
+        rank: records.Rank = records.age_rank if oldest_first else records.claim_rank
         claimed: list[MessageMetadata] = []
         lost_a_race = True
         while lost_a_race and len(claimed) < limit:
             lost_a_race = False
-            for candidate in self._claimable(
-                sources, limit - len(claimed), frozenset(exclude_routes), {each.id for each in claimed}
-            ):
+            taken = {each.id for each in claimed}
+            for candidate in self._claimable(sources, limit - len(claimed), excluded, taken, rank):
                 record = records.claimed(candidate, owner=owner, lease=lease, now=utc_now())
                 try:
                     claimed.append(self.update_meta(record.id, record, if_version=candidate.version))
@@ -272,7 +281,12 @@ class MetaBackend(ABC):
         return claimed
 
     def _claimable(
-        self, sources: Sequence[State], limit: int, excluded: frozenset[str], taken: Collection[str]
+        self,
+        sources: Sequence[State],
+        limit: int,
+        excluded: frozenset[str],
+        taken: Collection[str],
+        rank: records.Rank,
     ) -> list[MessageMetadata]:
         now = utc_now()
         found: list[MessageMetadata] = []
@@ -285,7 +299,7 @@ class MetaBackend(ABC):
                 and record.route not in excluded
                 and (state is not State.ACTIVE or record.claimed_from in {None, *sources})
             )
-            found += heapq.nsmallest(limit - len(found), due, key=lambda r: (r.priority, records.due_at(r), r.id))
+            found += heapq.nsmallest(limit - len(found), due, key=rank)
         return found
 
     def renew(self, claims: Sequence[MessageMetadata], *, lease: timedelta) -> list[MessageMetadata | StorageError]:
@@ -410,6 +424,62 @@ def check_writes(writes: Sequence[Write]) -> None:
                 assert_never(write)
 
 
+def check_note(name: str, text: str | None) -> None:
+    """Check the arguments of `set_note`, for backends that keep notes.
+
+    :raises InvalidOptionError: the name isn't one that a message id could be, or the text is longer than 64 KiB in
+        UTF-8 or holds a NUL or a lone surrogate
+    """
+    try:
+        validate_message_id(name)
+    except InvalidMessageIdError as error:
+        msg = f"a note's name must be such as a message id is: {error}"
+        raise InvalidOptionError(msg) from None
+    if text is None:
+        return
+    try:
+        size = len(text.encode())
+    except (AttributeError, UnicodeEncodeError):
+        size = -1
+    if not 0 <= size <= _MAX_NOTE_BYTES or "\0" in text:
+        msg = f"the text of note {name!r} must be a str without NUL, in UTF-8 of up to {_MAX_NOTE_BYTES} bytes"
+        raise InvalidOptionError(msg)
+
+
+def keeps_contract(meta: MetaBackend, version: str) -> bool:
+    """Tell whether a backend was written for this version of the contract, or a later one."""
+    declared, wanted = ([int(part) for part in each.split(".")] for each in (meta.capabilities.contract, version))
+    return declared >= wanted
+
+
+@runtime_checkable
+class NoteKeeper(Protocol):
+    """Optional: a few short texts that belong to the store, shared by all who have it open: what is paused, and such.
+
+    Notes are no messages: none of them is listed, counted, claimed, or found by an id. Both methods raise what all of a
+    metadata backend's do.
+    """
+
+    def get_notes(self) -> Mapping[str, str]:
+        """Return all notes, by name, in one read.
+
+        One that can't be read, since something else has damaged it, isn't among them: `check()` names it.
+        """
+        ...
+
+    def set_note(self, name: str, text: str | None) -> None:
+        """Set a note, or remove it if `text` is None; of several callers the last one's stands, whole.
+
+        When it returns, its effect survives `kill -9` and a power cut as that of `store_meta` does. What others wait
+        for with `wait_for_change` has come: a note that changes ends that, as new work does.
+
+        :param name: such as a message id is, and never mistaken for one
+        :param text: up to 64 KiB in UTF-8; an empty one is a note, too
+        :raises InvalidOptionError: name or text isn't one that every backend can store; see `check_note`
+        """
+        ...
+
+
 @runtime_checkable
 class StateCounter(Protocol):
     """Optional: counts at a cost that doesn't grow with the queue."""
@@ -464,10 +534,13 @@ class MetaFactory(ABC):
     def destroy(self) -> None:
         """Remove the store and all that it holds, for good: for tenants that are gone, and for tests.
 
-        Nobody may have it open. A store that isn't there is no error. The default deletes all records, and leaves what
-        else there may be; override it where there's more: a folder, a table, keys.
+        Nobody may have it open. A store that isn't there is no error. The default deletes all records and notes, and
+        leaves what else there may be; override it where there's more: a folder, a table, keys.
         """
         with self.create() as backend:
+            if isinstance(backend, NoteKeeper):
+                for name in backend.get_notes():
+                    backend.set_note(name, None)
             for state in State:
                 for record in backend.iter_messages(state):
                     with suppress(MessageNotFoundError):

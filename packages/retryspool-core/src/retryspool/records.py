@@ -6,16 +6,20 @@ A backend reads the stored record, calls one of these, and stores what comes bac
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from retryspool.errors import InvalidMetadataError, InvalidOptionError, StateConflictError
 from retryspool.ids import validate_message_id
 from retryspool.model import ZERO_TIME, MessageMetadata, State
 
 __all__ = [
+    "Rank",
+    "age_rank",
     "check_version",
+    "claim_rank",
     "claimed",
     "created",
     "due_at",
@@ -211,6 +215,20 @@ def due_at(record: MessageMetadata) -> datetime:
 def is_claimable(record: MessageMetadata, now: datetime) -> bool:
     """Tell whether the record may be claimed, as far as the time decides."""
     return due_at(record) <= now
+
+
+Rank = Callable[[MessageMetadata], tuple[Any, ...]]
+"""What the claimable records of one source are ordered by."""
+
+
+def claim_rank(record: MessageMetadata) -> tuple[int, datetime, str]:
+    """Rank a claimable record by its priority, and then by its age."""
+    return record.priority, due_at(record), record.id
+
+
+def age_rank(record: MessageMetadata) -> tuple[datetime, str]:
+    """Rank a claimable record by its age, whatever its priority."""
+    return due_at(record), record.id
 
 
 def claimed(record: MessageMetadata, *, owner: str, lease: timedelta, now: datetime) -> MessageMetadata:

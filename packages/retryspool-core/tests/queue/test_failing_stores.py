@@ -44,9 +44,17 @@ class FlakyMeta(MemoryMeta):
         lease: timedelta,
         owner: str,
         exclude_routes: Collection[str] = (),
+        oldest_first: bool = False,
     ) -> list[MessageMetadata]:
         self._fail()
-        return super().claim(sources, limit=limit, lease=lease, owner=owner, exclude_routes=exclude_routes)
+        return super().claim(
+            sources,
+            limit=limit,
+            lease=lease,
+            owner=owner,
+            exclude_routes=exclude_routes,
+            oldest_first=oldest_first,
+        )
 
     def apply(self, writes: Sequence[Write]) -> list[WriteResult]:
         self._fail()

@@ -54,8 +54,16 @@ class CountingMeta(MemoryMeta):
         lease: timedelta,
         owner: str,
         exclude_routes: Collection[str] = (),
+        oldest_first: bool = False,
     ) -> list[MessageMetadata]:
-        claimed = super().claim(sources, limit=limit, lease=lease, owner=owner, exclude_routes=exclude_routes)
+        claimed = super().claim(
+            sources,
+            limit=limit,
+            lease=lease,
+            owner=owner,
+            exclude_routes=exclude_routes,
+            oldest_first=oldest_first,
+        )
         self.claims.append((list(sources), limit, len(claimed)))
         return claimed
 
