@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator, Hashable, Mapping
 from contextlib import contextmanager
 from typing import Generic, TypeVar
 
-from retryspool.conformance.severing import HEALED_S, is_given_up, result_of
+from retryspool.conformance.attempts import HEALED_S, is_given_up, result_of
 from retryspool.errors import BackendUnavailableError, StorageError
 
 __all__ = ["Ledger", "loaded"]

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from retryspool.conformance.attempts import is_given_up
 from retryspool.conformance.data_suite import read
-from retryspool.conformance.severing import is_given_up
+from retryspool.conformance.network import Change, Traffic, fresh
 from retryspool.data import DataBackend
 from retryspool.errors import BackendUnavailableError, DataNotFoundError, StorageError
 
-__all__ = ["OLD", "READS", "THERE", "WRITES", "DataWrite", "Payloads", "judge_write", "look", "new"]
+__all__ = ["OLD", "THERE", "TRAFFIC", "DataChange", "Payloads", "judge_write", "look", "new"]
 
 Payloads = Mapping[str, bytes | None]
 """Payloads by id; None where there's none."""
@@ -21,26 +23,31 @@ OLD = b"old " * 300
 
 
 @dataclass(frozen=True, slots=True)
-class DataWrite:
+class DataChange(Change[DataBackend, Payloads]):
     """One way to change payloads."""
 
     present: tuple[bool, ...]
     """Whether there's a payload before, for each message that it changes."""
-    run: Callable[[DataBackend, list[str]], Mapping[str, object]]
+    call: Callable[[DataBackend, list[str]], Mapping[str, object]]
     """Change them; return the answer for each id, that may be an error."""
     deletes: bool = False
 
-    def prepare(self, data: DataBackend, prefix: str) -> Payloads:
-        """Store what it is to change, under ids that begin with this; return that, and the ids that aren't there."""
+    def prepare(self, backend: DataBackend, prefix: str) -> Payloads:
         before = {f"{prefix}-{number}": OLD if there else None for number, there in enumerate(self.present)}
         for message_id, content in before.items():
             if content is not None:
-                data.store_data(message_id, content)
+                backend.store_data(message_id, content)
         return before
 
-    def wanted(self, message_id: str) -> bytes | None:
-        """Return what is there once it's done."""
-        return None if self.deletes else new(message_id)
+    def run(self, backend: DataBackend, before: Payloads) -> Mapping[str, object]:
+        return self.call(backend, list(before))
+
+    def judge(self, sound: DataBackend, before: Payloads, answers: Mapping[str, object]) -> list[str]:
+        judged = {
+            each: judge_write(old, None if self.deletes else new(each), look(sound, each), answers[each])
+            for each, old in before.items()
+        }
+        return [f"{each}: {fault}" for each, fault in judged.items() if fault]
 
 
 def new(message_id: str, size: int = 2000) -> bytes:
@@ -109,22 +116,66 @@ def _delete_many(data: DataBackend, ids: list[str]) -> Mapping[str, object]:
     return dict(zip(ids, data.delete_many(ids), strict=True))
 
 
-WRITES: Mapping[str, DataWrite] = {
-    "store_data": DataWrite((False,), _store),
-    "store_data that replaces": DataWrite((True,), _store),
-    "store_data if absent": DataWrite((False,), _store_if_absent),
-    "get_data_writer": DataWrite((False,), _write),
-    "get_data_writer that replaces": DataWrite((True,), _write),
-    "store_many": DataWrite((False, True, False), _store_many),
-    "delete_data": DataWrite((True,), _delete, deletes=True),
-    "delete_many": DataWrite((True, False, True), _delete_many, deletes=True),
+_WRITES: Mapping[str, DataChange] = {
+    "store_data": DataChange((False,), _store),
+    "store_data that replaces": DataChange((True,), _store),
+    "store_data if absent": DataChange((False,), _store_if_absent),
+    "get_data_writer": DataChange((False,), _write),
+    "get_data_writer that replaces": DataChange((True,), _write),
+    "store_many": DataChange((False, True, False), _store_many),
+    "delete_data": DataChange((True,), _delete, deletes=True),
+    "delete_many": DataChange((True, False, True), _delete_many, deletes=True),
 }
 """Every method that changes payloads."""
 
-READS: Mapping[str, Callable[[DataBackend], object]] = {
+_READS: Mapping[str, Callable[[DataBackend], object]] = {
     "get_data_reader": lambda data: read(data, "there"),
     "fetch_many": lambda data: data.fetch_many(["there", "nowhere"], max_bytes=10_000),
     "iter_data": lambda data: sorted((info.message_id, info.size) for info in data.iter_data()),
     "sweep": lambda data: list(data.sweep(datetime(2000, 1, 1, tzinfo=UTC), dry_run=True)),
 }
 """Every method that only reads, of a store that has `there`, with `THERE`, and perhaps others."""
+
+
+def _store_and_read(data: DataBackend, message_id: str) -> None:
+    content = secrets.token_bytes(100)
+    data.store_data(message_id, content)
+    assert content == read(data, message_id)
+
+
+def _any_call(data: DataBackend, caller: int, number: int) -> object:
+    match (caller + number) % 5:
+        case 0:
+            return data.store_data(fresh("load"), b"load")
+        case 1:
+            return data.store_data(f"load{caller}", b"load")
+        case 2:
+            return list(data.iter_data())
+        case 3:
+            return data.delete_data(f"load{caller}")
+        case _:
+            return read(data, "there")
+
+
+def _begin(data: DataBackend, sound: DataBackend) -> Mapping[str, Callable[[], object]]:
+    sound.store_many([(f"waiting{number}", b"x") for number in range(20)])
+    iteration = data.iter_data()
+    next(iteration)
+    writer = data.get_data_writer(fresh("begun"))
+    writer.write(new("begun"))
+    return {
+        "an iteration that has begun": lambda: list(iteration),
+        "a reader that is open": data.get_data_reader("there").read,
+        "a writer that is open": writer.close,
+    }
+
+
+TRAFFIC = Traffic(
+    probe=lambda data: read(data, "there"),
+    store=lambda data, message_id: data.store_data(message_id, b"new"),
+    store_and_read=_store_and_read,
+    any_call=_any_call,
+    begin=_begin,
+    writes=_WRITES,
+    reads=_READS,
+)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from functools import partial
 
+from retryspool.conformance.attempts import is_given_up, result_of, soon
 from retryspool.conformance.data_suite import DataSuite, OpenData, read, sizes
 from retryspool.conformance.loading import Ledger, loaded
 from retryspool.conformance.marks import Level, clause
 from retryspool.conformance.profiles import Profile
-from retryspool.conformance.severing import is_given_up, result_of, soon
 from retryspool.conformance.suite import needs
 from retryspool.data import DataBackend
 

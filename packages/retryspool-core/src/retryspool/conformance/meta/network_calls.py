@@ -6,12 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
-from retryspool.conformance.severing import is_given_up
+from retryspool.conformance.attempts import is_given_up, soon
+from retryspool.conformance.network import Change, Traffic, fresh
 from retryspool.errors import BackendUnavailableError, MessageNotFoundError, StorageError
 from retryspool.meta import Delete, MetaBackend, Move, StateCounter, Store, Update, Write
 from retryspool.model import MessageMetadata, State, utc_now
 
-__all__ = ["READS", "WRITES", "MetaWrite", "Records", "judge_write", "look"]
+__all__ = ["TRAFFIC", "MetaChange", "Records", "judge_write", "look"]
 
 Records = Mapping[str, MessageMetadata | None]
 """Records by id; None for one that isn't there."""
@@ -30,13 +31,22 @@ _LEFT = _Left()
 
 
 @dataclass(frozen=True, slots=True)
-class MetaWrite:
+class MetaChange(Change[MetaBackend, Records]):
     """One way to change records."""
 
-    prepare: Callable[[MetaBackend, str], Records]
-    """Store what it is to change, under ids that begin with this; return that, and the ids that aren't there yet."""
-    run: Callable[[MetaBackend, Records], Mapping[str, object]]
+    make: Callable[[MetaBackend, str], Records]
+    """Prepare what it is to change."""
+    call: Callable[[MetaBackend, Records], Mapping[str, object]]
     """Change it; return the answer for each id, that may be an error."""
+
+    def prepare(self, backend: MetaBackend, prefix: str) -> Records:
+        return self.make(backend, prefix)
+
+    def run(self, backend: MetaBackend, before: Records) -> Mapping[str, object]:
+        return self.call(backend, before)
+
+    def judge(self, sound: MetaBackend, before: Records, answers: Mapping[str, object]) -> list[str]:
+        return judge_write(before, {each: look(sound, each) for each in before}, answers)
 
 
 def look(meta: MetaBackend, message_id: str) -> MessageMetadata | None:
@@ -114,6 +124,8 @@ def _delete(meta: MetaBackend, before: Records) -> Mapping[str, object]:
 
 def _archived(meta: MetaBackend, prefix: str) -> Records:
     """Nothing else stores archived messages, so that claims of them are apart."""
+    for left in list(meta.iter_messages(State.ARCHIVED)):  # by an earlier claim, that a later one would find
+        meta.delete_meta(left.id)
     ids = [f"{prefix}-{number}" for number in range(3)]
     return {each: meta.store_meta(each, MessageMetadata(each, state=State.ARCHIVED)) for each in ids}
 
@@ -157,15 +169,15 @@ def _apply(meta: MetaBackend, before: Records) -> Mapping[str, object]:
     return _answers(before, meta.apply(writes))
 
 
-WRITES: Mapping[str, MetaWrite] = {
-    "store_meta": MetaWrite(lambda _, prefix: {prefix: None}, _store),
-    "update_meta": MetaWrite(_incoming, _update),
-    "update_meta of any version": MetaWrite(_incoming, _update_any),
-    "move_to_state": MetaWrite(_incoming, _move),
-    "delete_meta": MetaWrite(_incoming, _delete),
-    "claim": MetaWrite(_archived, _claim),
-    "renew": MetaWrite(_claimed, _renew),
-    "apply": MetaWrite(_several, _apply),
+_WRITES: Mapping[str, MetaChange] = {
+    "store_meta": MetaChange(lambda _, prefix: {prefix: None}, _store),
+    "update_meta": MetaChange(_incoming, _update),
+    "update_meta of any version": MetaChange(_incoming, _update_any),
+    "move_to_state": MetaChange(_incoming, _move),
+    "delete_meta": MetaChange(_incoming, _delete),
+    "claim": MetaChange(_archived, _claim),
+    "renew": MetaChange(_claimed, _renew),
+    "apply": MetaChange(_several, _apply),
 }
 """Every method that changes records."""
 
@@ -178,7 +190,7 @@ def _oldest(meta: MetaBackend) -> object:
     return meta.get_oldest_due(State.HOLD) if isinstance(meta, StateCounter) else None
 
 
-READS: Mapping[str, Callable[[MetaBackend], object]] = {
+_READS: Mapping[str, Callable[[MetaBackend], object]] = {
     "get_meta": lambda meta: meta.get_meta("there"),
     "list_messages": lambda meta: meta.list_messages(State.HOLD),
     "iter_messages": lambda meta: list(meta.iter_messages(State.HOLD)),
@@ -186,3 +198,47 @@ READS: Mapping[str, Callable[[MetaBackend], object]] = {
     "get_oldest_due": _oldest,
 }
 """Every method that only reads, of a store that has `there`, and perhaps others, on hold."""
+
+
+def _store_and_get(meta: MetaBackend, prefix: str) -> None:
+    message_id = fresh(prefix)  # an earlier try may have stored another
+    stored = meta.store_meta(message_id, MessageMetadata(message_id))
+    assert stored == meta.get_meta(message_id)
+
+
+def _any_call(meta: MetaBackend, caller: int, number: int) -> object:
+    match (caller + number) % 5:
+        case 0:
+            message_id = fresh("load")
+            return meta.store_meta(message_id, MessageMetadata(message_id))
+        case 1:
+            return meta.update_meta("there", MessageMetadata("there", state=State.HOLD))
+        case 2:
+            return list(meta.iter_messages(State.HOLD))
+        case 3:
+            return meta.list_messages(State.INCOMING)
+        case _:
+            return meta.get_meta("there")
+
+
+def _begin(meta: MetaBackend, sound: MetaBackend) -> Mapping[str, Callable[[], object]]:
+    for number in range(6):
+        if look(sound, f"waiting{number}") is None:
+            sound.store_meta(f"waiting{number}", MessageMetadata(f"waiting{number}", state=State.HOLD))
+    iteration = meta.iter_messages(State.HOLD, 2)
+    soon(lambda: next(iteration))
+    return {
+        "an iteration that has begun": lambda: list(iteration),
+        "wait_for_change": lambda: meta.wait_for_change(60),
+    }
+
+
+TRAFFIC = Traffic(
+    probe=lambda meta: meta.get_meta("there"),
+    store=lambda meta, message_id: meta.store_meta(message_id, MessageMetadata(message_id)),
+    store_and_read=_store_and_get,
+    any_call=_any_call,
+    begin=_begin,
+    writes=_WRITES,
+    reads=_READS,
+)

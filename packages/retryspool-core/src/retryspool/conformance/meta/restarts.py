@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from retryspool.conformance.attempts import is_given_up, result_of, soon
 from retryspool.conformance.loading import Ledger, loaded
 from retryspool.conformance.marks import Level, clause
 from retryspool.conformance.meta_suite import MetaSuite, OpenMeta, everything
 from retryspool.conformance.profiles import Profile
-from retryspool.conformance.severing import is_given_up, result_of, soon
 from retryspool.conformance.suite import needs
 from retryspool.meta import MetaBackend
 from retryspool.model import MessageMetadata, State
