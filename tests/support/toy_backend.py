@@ -244,18 +244,19 @@ class _Parts(io.RawIOBase):
 
 
 @dataclass(frozen=True, slots=True)
-class ToyMetaFactory(MetaFactory):
+class _Served:
+    """What both factories are: of a server's address and a namespace."""
+
     name: ClassVar[str] = "toy"
-    backend: ClassVar[type[ToyMeta]] = ToyMeta
     client: ClassVar[type[ToyClient]] = ToyClient
 
     address: tuple[str, int]
     namespace: str = ""
 
-    def create(self) -> ToyMeta:
+    def connected(self) -> ToyClient:
         client = self.client(self.address, self.namespace)
         client.call("", "changes")
-        return self.backend(client)
+        return client
 
     def in_namespace(self, namespace: str) -> Self:
         return type(self)(self.address, namespace)
@@ -266,22 +267,16 @@ class ToyMetaFactory(MetaFactory):
 
 
 @dataclass(frozen=True, slots=True)
-class ToyDataFactory(DataFactory):
-    name: ClassVar[str] = "toy"
-    backend: ClassVar[type[ToyData]] = ToyData
-    client: ClassVar[type[ToyClient]] = ToyClient
+class ToyMetaFactory(_Served, MetaFactory):
+    backend: ClassVar[type[ToyMeta]] = ToyMeta
 
-    address: tuple[str, int]
-    namespace: str = ""
+    def create(self) -> ToyMeta:
+        return self.backend(self.connected())
+
+
+@dataclass(frozen=True, slots=True)
+class ToyDataFactory(_Served, DataFactory):
+    backend: ClassVar[type[ToyData]] = ToyData
 
     def create(self) -> ToyData:
-        client = self.client(self.address, self.namespace)
-        client.call("", "changes")
-        return self.backend(client)
-
-    def in_namespace(self, namespace: str) -> Self:
-        return type(self)(self.address, namespace)
-
-    @classmethod
-    def from_url(cls, url: str) -> Self:
-        raise NotImplementedError
+        return self.backend(self.connected())
