@@ -16,6 +16,7 @@ from retryspool.memory import MemoryDataFactory, MemoryMetaFactory
 from retryspool.queue import FixedRetry
 from retryspool_cli.exits import WrongUsageError
 from retryspool_cli.handlers.envelope import wire_chunks
+from retryspool_cli.handlers.replies import Result, read_results
 from retryspool_cli.handlers.smtp import SmtpHandler, SmtpServer
 from retryspool_cli.handlers.targets import Target, make_handler, parse_address
 
@@ -173,8 +174,10 @@ def test_recipients_who_are_refused_bounce_once_the_others_have_the_mail(peer: P
 
     assert State.BOUNCE is record.state
     assert [["you@example.org"], ["them@example.net"]] == [mail.rcpt_tos for mail in peer.mails]
-    assert {"rcpt-to": "gone@example.org"} == record.headers, "a retry by hand goes to nobody else"
-    assert "gone@example.org" in record.last_error
+    assert "gone@example.org" == record.headers["rcpt-to"], "a retry by hand goes to nobody else"
+    assert {"gone@example.org": Result(550, "5.0.0", "550 no such user", "127.0.0.1")} == read_results(record.headers)
+    assert "rcpt-refused" not in record.headers
+    assert "550 no such user" in record.last_error
 
 
 def test_if_nobody_is_taken_nothing_is_sent(peer: Peer, deliver: Deliver) -> None:
@@ -190,7 +193,8 @@ def test_a_server_that_hangs_up_is_retried(peer: Peer, deliver: Deliver) -> None
     record = deliver(SmtpHandler(peer.server), MAIL)
 
     assert State.DEFERRED is record.state
-    assert {} == record.headers
+    assert "421 going down" in record.last_error
+    assert "rcpt-to" not in record.headers
     assert [] == peer.mails
 
 
