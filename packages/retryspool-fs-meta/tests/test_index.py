@@ -42,11 +42,11 @@ exclusions = st.sets(st.sampled_from(["", "a", "b"]), max_size=2)
 
 
 def expected_claims(
-    model: dict[str, MessageMetadata], limit: int, now: datetime, excluded: Collection[str]
+    model: dict[str, MessageMetadata], limit: int, now: datetime, excluded: Collection[str], *, oldest_first: bool
 ) -> list[str]:
     """Say what a claim takes, as the interface says it: expired leases first, then the sources in order."""
     due = [each for each in model.values() if records.is_claimable(each, now) and each.route not in excluded]
-    due.sort(key=lambda each: (each.priority, records.due_at(each), each.id))
+    due.sort(key=lambda each: (0 if oldest_first else each.priority, records.due_at(each), each.id))
     taken = [each.id for each in due if each.state is State.ACTIVE and each.claimed_from in {None, *SOURCES}]
     for state in SOURCES:
         taken += [each.id for each in due if each.state is state]
@@ -54,20 +54,22 @@ def expected_claims(
 
 
 @FAST
-@given(st.lists(st.tuples(changes, moments, st.integers(0, 5), exclusions), max_size=60))
-def test_claims_take_what_a_dict_would_give(steps: list[tuple[MessageMetadata | str, datetime, int, set[str]]]) -> None:
+@given(st.lists(st.tuples(changes, moments, st.integers(0, 5), exclusions, st.booleans()), max_size=60))
+def test_claims_take_what_a_dict_would_give(
+    steps: list[tuple[MessageMetadata | str, datetime, int, set[str], bool]],
+) -> None:
     """The clock goes forth and back; what is taken is put back, as it is by a claim that was cut short."""
     index = Index()
     model: dict[str, MessageMetadata] = {}
-    for change, now, limit, excluded in steps:
+    for change, now, limit, excluded, oldest_first in steps:
         if isinstance(change, str):
             model.pop(change, None)
             index.remove(change)
         else:
             model[change.id] = change
             index.put(change)
-        taken = index.take_due(SOURCES, limit, now, excluded)
-        assert expected_claims(model, limit, now, excluded) == taken
+        taken = index.take_due(SOURCES, limit, now, excluded, oldest_first=oldest_first)
+        assert expected_claims(model, limit, now, excluded, oldest_first=oldest_first) == taken
         index.put_back(taken)
         for state in State:
             dues = [records.due_at(each) for each in model.values() if each.state is state]

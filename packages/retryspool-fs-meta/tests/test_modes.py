@@ -163,7 +163,7 @@ def test_folders_are_made_with_their_mode(base: Path, mode: int) -> None:
     with FsMetaFactory(base, dir_mode=mode).create():
         made = [base, *(path for path in base.iterdir() if path.is_dir())]
     assert {mode} == {stat.S_IMODE(path.stat().st_mode) for path in made}
-    assert 9 == len(made)
+    assert 10 == len(made)
 
 
 @pytest.mark.parametrize("mode", [0o600, 0o640, 0o660, None])

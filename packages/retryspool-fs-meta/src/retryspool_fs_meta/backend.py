@@ -40,6 +40,7 @@ from retryspool.meta import (
     Write,
     WriteResult,
     check_claim,
+    check_note,
     check_writes,
 )
 from retryspool.model import Finding, MessageMetadata, Severity, State, utc_now
@@ -50,6 +51,7 @@ from retryspool_fs_meta.index import Index
 from retryspool_fs_meta.keeper import IndexKeeper
 from retryspool_fs_meta.layout import Layout
 from retryspool_fs_meta.leases import LeaseTable
+from retryspool_fs_meta.notes import Notes
 from retryspool_fs_meta.record_files import RecordFiles, Stored
 from retryspool_fs_meta.survey import Surveyor
 
@@ -66,7 +68,7 @@ class FsMetaBackend(MetaBackend):
     """Records as JSON files, in one folder a state: those of the Go system. See `FsMetaFactory` for the settings."""
 
     capabilities: ClassVar[MetaCapabilities] = MetaCapabilities(
-        processes=True, durable=True, server_clock=False, checksums=True
+        processes=True, durable=True, server_clock=False, checksums=True, contract="1.1"
     )
 
     def __init__(self, settings: FileSettings) -> None:
@@ -87,6 +89,7 @@ class FsMetaBackend(MetaBackend):
             self._files = RecordFiles(
                 self._layout, self._leases, self._locks, self._durability, self._presence, file_mode=settings.file_mode
             )
+            self._notes = Notes(self._layout, self._durability, self._presence, file_mode=settings.file_mode)
             self._index = Index()
             self._surveyor = Surveyor(self._layout, self._files, self._locks, self._index)
             if self._leases.is_first:
@@ -201,11 +204,14 @@ class FsMetaBackend(MetaBackend):
         lease: timedelta,
         owner: str,
         exclude_routes: Collection[str] = (),
+        oldest_first: bool = False,
     ) -> list[MessageMetadata]:
         check_claim(sources, limit=limit, lease=lease, owner=owner)
         with self._gate.passing("claiming messages"):
             self._durability.check()
-            return self._claimer.claim(tuple(sources), limit, lease, owner, frozenset(exclude_routes))
+            return self._claimer.claim(
+                tuple(sources), limit, lease, owner, frozenset(exclude_routes), oldest_first=oldest_first
+            )
 
     def renew(self, claims: Sequence[MessageMetadata], *, lease: timedelta) -> list[MessageMetadata | StorageError]:
         records.validate_lease(lease)
@@ -303,11 +309,25 @@ class FsMetaBackend(MetaBackend):
         self._gate.leave()
         return self._keeper.wait_for_change(timeout)
 
+    # -- notes ---------------------------------------------------------------------------------------------------------
+
+    def get_notes(self) -> dict[str, str]:
+        """Return all notes that can be read, by name."""
+        with self._gate.passing("reading the notes"):
+            return self._notes.read()
+
+    def set_note(self, name: str, text: str | None) -> None:
+        """Set a note, or remove it if `text` is None."""
+        check_note(name, text)
+        with self._gate.passing("writing a note"):
+            self._notes.set(name, text)
+            self._keeper.notes_changed()
+
     # -- care ----------------------------------------------------------------------------------------------------------
 
     def check(self) -> Iterator[Finding]:
         with self._gate.passing("checking the records"):
-            findings = [*self._setting_findings(), *self._surveyor.findings()]
+            findings = [*self._setting_findings(), *self._surveyor.findings(), *self._notes.findings()]
         yield from findings
 
     def _setting_findings(self) -> Iterator[Finding]:

@@ -49,7 +49,14 @@ class Claimer:
         self._keeper = keeper
 
     def claim(
-        self, sources: Sequence[State], limit: int, lease: timedelta, owner: str, excluded: frozenset[str]
+        self,
+        sources: Sequence[State],
+        limit: int,
+        lease: timedelta,
+        owner: str,
+        excluded: frozenset[str],
+        *,
+        oldest_first: bool,
     ) -> list[MessageMetadata]:
         """Claim as many as are due, up to `limit`.
 
@@ -64,7 +71,7 @@ class Claimer:
         untried: list[str] = []
         try:
             while len(claimed) < limit:
-                untried = index.take_due(sources, limit - len(claimed), now, excluded)
+                untried = index.take_due(sources, limit - len(claimed), now, excluded, oldest_first=oldest_first)
                 if not untried:
                     if claimed or not busy:
                         break

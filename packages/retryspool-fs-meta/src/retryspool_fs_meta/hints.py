@@ -33,6 +33,7 @@ class Hints:
         self._fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
         self._token = token.encode()
         self._told = 0
+        self._told_of = -1
         try:
             self._begin_anew_if(lambda size: not _HEAD_BYTES <= size <= _MAX_BYTES)
             self._head = os.pread(self._fd, _HEAD_BYTES, 0)
@@ -53,6 +54,11 @@ class Hints:
             if self._told % _CHECK_EVERY == 0:
                 self._begin_anew_if(lambda size: size > _MAX_BYTES)
 
+    def tell_of_notes(self) -> None:
+        """Say that notes have changed: a line that names no message, and is news all the same."""
+        with contextlib.suppress(OSError):
+            os.write(self._fd, b"%s #notes\n" % self._token)
+
     def _begin_anew_if(self, condition: Callable[[int], bool]) -> None:
         if condition(os.fstat(self._fd).st_size):
             fcntl.flock(self._fd, fcntl.LOCK_EX)
@@ -69,6 +75,17 @@ class Hints:
             return os.fstat(self._fd).st_size != self._size
         except OSError:  # closed under somebody who waits
             return True
+
+    def news_to_a_waiter(self) -> bool:
+        """Tell whether there's something to read of which nobody was told before."""
+        try:
+            size = os.fstat(self._fd).st_size
+        except OSError:
+            return True
+        if size in {self._size, self._told_of}:
+            return False
+        self._told_of = size
+        return True
 
     def read(self) -> tuple[set[str], bool]:
         """Return the messages that others have changed since the last time, and whether more may have been missed."""

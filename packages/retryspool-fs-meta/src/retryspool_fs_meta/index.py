@@ -136,20 +136,29 @@ class Index:
         with self._lock:
             return self._schedules[state].oldest_due()
 
-    def take_due(self, sources: Sequence[State], limit: int, now: datetime, excluded: Collection[str]) -> list[str]:
+    def take_due(
+        self,
+        sources: Sequence[State],
+        limit: int,
+        now: datetime,
+        excluded: Collection[str],
+        *,
+        oldest_first: bool = False,
+    ) -> list[str]:
         """Take out the ids that a claim should try, in order; each must be put again, put back or removed.
 
         Expired leases come first, of messages that were claimed from one of `sources`.
         """
         with self._lock:
-            taken = self._take_expired(sources, limit, now, excluded)
+            taken = self._take_expired(sources, limit, now, excluded, oldest_first=oldest_first)
             for state in sources:
                 if len(taken) < limit:
-                    taken += self._schedules[state].take_due(limit - len(taken), now, excluded)
+                    schedule = self._schedules[state]
+                    taken += schedule.take_due(limit - len(taken), now, excluded, oldest_first=oldest_first)
             return taken
 
     def _take_expired(
-        self, sources: Sequence[State], limit: int, now: datetime, excluded: Collection[str]
+        self, sources: Sequence[State], limit: int, now: datetime, excluded: Collection[str], *, oldest_first: bool
     ) -> list[str]:
         active = self._schedules[State.ACTIVE]
         oldest = active.oldest_due()
@@ -157,7 +166,7 @@ class Index:
             return []
         wanted: list[str] = []
         others: list[str] = []
-        for message_id in active.take_due(active.count, now, excluded):
+        for message_id in active.take_due(active.count, now, excluded, oldest_first=oldest_first):
             claimed_from = self._entries[message_id].claimed_from
             fits = len(wanted) < limit and (claimed_from is None or claimed_from in sources)
             (wanted if fits else others).append(message_id)

@@ -72,6 +72,11 @@ class IndexKeeper:
         """Tell the others what this instance has claimed or deleted, in one go."""
         self._hints.tell(message_ids)
 
+    def notes_changed(self) -> None:
+        """Tell all who wait, here and elsewhere, that this instance has changed a note."""
+        self._hints.tell_of_notes()
+        self._changed.set()
+
     # -- asked by the backend ------------------------------------------------------------------------------------------
 
     def whole_index(self) -> Index:
@@ -147,22 +152,25 @@ class IndexKeeper:
             self._unread |= failed
 
     def wait_for_change(self, timeout: float) -> bool:
-        """Wait until something has changed since the last claim, here or in another process."""
+        """Wait until something has changed since the last claim or wait, here or in another process."""
         left = remaining()
         until = time.monotonic() + (timeout if left is None else min(timeout, left))
         while not self._stopped:
             left = until - time.monotonic()
             if left <= 0:
                 return False
-            if (self._changed.wait(min(left, _HINTS_EVERY_S)) or self._hints.news()) and not self._stopped:
+            heard = self._changed.wait(min(left, _HINTS_EVERY_S))
+            if (self._hints.news_to_a_waiter() or heard) and not self._stopped:
+                self._changed.clear()  # else who is paused, and claims nothing, would be told of it without end
                 return True
         raise BackendClosedError
 
     # -- the thread ----------------------------------------------------------------------------------------------------
 
     def _keep(self) -> None:
+        folders = [self._layout.notes.path, *(place.path for place in self._layout.places.values())]
         try:
-            sweep_temporary_files(self._layout.locks, [place.path for place in self._layout.places.values()])
+            sweep_temporary_files(self._layout.locks, folders)
         except OSError as error:
             _log.warning("temporary files in %s can't be swept: %s", self._layout.base, error)
         while not self._stopped:

@@ -5,6 +5,8 @@
     incoming/ active/ deferred/ hold/ bounce/ archived/
         <id>.json           a record; `.tmp.…` is one that is being written
     corrupt/                records that can't be read, as they were
+    notes/
+        <name>.txt          a note; a newline ends it
     .locks/                 locks, leases, hints, and a sign of life of each instance; may be removed while nobody works
 """
 
@@ -15,11 +17,12 @@ from retryspool.files import Directory, make_directory, refuse_case_folding, syn
 from retryspool.ids import validate_message_id
 from retryspool.model import State
 
-__all__ = ["CORRUPT_FOLDER", "FOLDERS", "LOCKS_FOLDER", "SUFFIX", "Layout", "id_of"]
+__all__ = ["CORRUPT_FOLDER", "FOLDERS", "LOCKS_FOLDER", "NOTES_FOLDER", "SUFFIX", "Layout", "id_of"]
 
 LOCKS_FOLDER = ".locks"
 CORRUPT_FOLDER = "corrupt"
-FOLDERS = (LOCKS_FOLDER, CORRUPT_FOLDER, *(state.label for state in State))
+NOTES_FOLDER = "notes"
+FOLDERS = (LOCKS_FOLDER, CORRUPT_FOLDER, NOTES_FOLDER, *(state.label for state in State))
 SUFFIX = ".json"
 
 
@@ -46,6 +49,7 @@ class Layout:
         Directory(self.locks, follow_symlinks=False).close()  # else locks and leases lay who knows where
         refuse_case_folding(self.locks)
         self.corrupt = Directory(f"{base}/{CORRUPT_FOLDER}", follow_symlinks=False)
+        self.notes = Directory(f"{base}/{NOTES_FOLDER}", follow_symlinks=False)
         self.places = {state: Directory(f"{base}/{state.label}", follow_symlinks=False) for state in State}
         self._prefixes = {state: f"{directory.path}/" for state, directory in self.places.items()}
 
@@ -55,5 +59,5 @@ class Layout:
 
     def close(self) -> None:
         """Close the directories; may be called again."""
-        for directory in (self.corrupt, *self.places.values()):
+        for directory in (self.corrupt, self.notes, *self.places.values()):
             directory.close()

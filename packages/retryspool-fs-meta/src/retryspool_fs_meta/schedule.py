@@ -1,4 +1,4 @@
-"""The messages of one state by when they are due, and those that are, by priority and route."""
+"""The messages of one state by when they are due, and those that are, in a heap each by route and priority."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ __all__ = ["Entry", "Schedule"]
 
 _Due = tuple[datetime, str, int]
 """When, the id, and the number of the entry that it was made from."""
-_Ready = tuple[int, datetime, str, int]
-"""The priority, and the same."""
+_Lane = tuple[str, int]
+"""A route and a priority."""
 
 _SLACK = 1000
 """So much that is void is left in the heaps whatever is in them that isn't."""
@@ -62,7 +62,7 @@ class Schedule:
         self.count = 0
         self._all: list[_Due] = []
         self._waiting: list[_Due] = []
-        self._ready: dict[str, list[_Ready]] = {}
+        self._ready: dict[_Lane, list[_Due]] = {}
         self._ready_count = 0
 
     def add(self, message_id: str, entry: Entry) -> None:
@@ -81,7 +81,7 @@ class Schedule:
         if len(self._waiting) > most:
             self._waiting = self._current(self._waiting)
         if self._ready_count > most:
-            self.put_back(item[1:] for heap in self._ready.values() for item in heap if self._is_current(*item[2:]))
+            self.put_back(item for heap in self._ready.values() for item in heap if self._is_current(*item[1:]))
             self._ready = {}
             self._ready_count = 0
 
@@ -94,25 +94,29 @@ class Schedule:
             heapq.heappop(self._all)
         return None
 
-    def take_due(self, limit: int, now: datetime, excluded: Collection[str]) -> list[str]:
-        """Take out up to `limit` that are due, by priority, then the oldest due."""
+    def take_due(
+        self, limit: int, now: datetime, excluded: Collection[str], *, oldest_first: bool = False
+    ) -> list[str]:
+        """Take out up to `limit` that are due, by priority, then the oldest due; or the oldest due of all."""
         self._promote(now)
         heads = [
-            (heap[0], route) for route, heap in self._ready.items() if route not in excluded and self._settle(heap, now)
+            (0 if oldest_first else priority, heap[0], (route, priority))
+            for (route, priority), heap in self._ready.items()
+            if route not in excluded and self._settle(heap, now)
         ]
         heapq.heapify(heads)
         taken: list[str] = []
         while heads and len(taken) < limit:
-            (_, _, message_id, _), route = heads[0]
-            heap = self._ready[route]
+            rank, (_, message_id, _), lane = heads[0]
+            heap = self._ready[lane]
             self._pop(heap)
             taken.append(message_id)
             if self._settle(heap, now):
-                heapq.heapreplace(heads, (heap[0], route))
+                heapq.heapreplace(heads, (rank, heap[0], lane))
             else:
                 heapq.heappop(heads)
-        for route in [route for route, heap in self._ready.items() if not heap]:
-            del self._ready[route]
+        for lane in [lane for lane, heap in self._ready.items() if not heap]:
+            del self._ready[lane]
         return taken
 
     def put_back(self, items: Iterable[_Due]) -> None:
@@ -127,13 +131,14 @@ class Schedule:
             due, message_id, number = heapq.heappop(waiting)
             if self._is_current(message_id, number):
                 entry = self._entries[message_id]
-                heapq.heappush(self._ready.setdefault(entry.route, []), (entry.priority, due, message_id, number))
+                lane = self._ready.setdefault((entry.route, entry.priority), [])
+                heapq.heappush(lane, (due, message_id, number))
                 self._ready_count += 1
 
-    def _settle(self, heap: list[_Ready], now: datetime) -> bool:
+    def _settle(self, heap: list[_Due], now: datetime) -> bool:
         """Drop what is void from the top, and what isn't due since the clock went back; tell whether any is left."""
         while heap:
-            _, due, message_id, number = heap[0]
+            due, message_id, number = heap[0]
             if self._is_current(message_id, number):
                 if due <= now:
                     return True
@@ -141,7 +146,7 @@ class Schedule:
             self._pop(heap)
         return False
 
-    def _pop(self, heap: list[_Ready]) -> None:
+    def _pop(self, heap: list[_Due]) -> None:
         heapq.heappop(heap)
         self._ready_count -= 1
 
