@@ -4,8 +4,11 @@ A worker is one thread that claims (`dispatcher`), several that run handlers (`r
 results and renews the leases meanwhile (`settler`). What becomes of a message is decided by pure functions (`outcome`).
 """
 
+from retryspool.queue.bulk import Tally
+from retryspool.queue.changes import Change
 from retryspool.queue.context import current_message_id
 from retryspool.queue.counters import CounterName, Counters
+from retryspool.queue.filtering import Filter
 from retryspool.queue.handlers import Handle, Handler
 from retryspool.queue.message import Message
 from retryspool.queue.options import QueueOptions, QueueSettings
@@ -17,10 +20,12 @@ from retryspool.queue.queue import Queue
 __all__ = [
     "BOUNCE_ERROR_HEADER",
     "DEFAULT_RETRY",
+    "Change",
     "CounterName",
     "Counters",
     "EnqueueResult",
     "ExponentialRetry",
+    "Filter",
     "FixedRetry",
     "Handle",
     "Handler",
@@ -34,5 +39,6 @@ __all__ = [
     "QueueSettings",
     "RetryPolicy",
     "ScheduledRetry",
+    "Tally",
     "current_message_id",
 ]

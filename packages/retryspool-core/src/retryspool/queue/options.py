@@ -24,7 +24,9 @@ _RANGES: dict[str, tuple[int, int, str]] = {
     "prune_interval_s": (1, _DAY_S, " seconds"),
     "grace_s": (0, _DAY_S, " seconds"),
     "retention_s": (1, 36_500 * _DAY_S, " seconds"),
+    "bounce_retention_s": (1, 36_500 * _DAY_S, " seconds"),
 }
+_NONE_IS_FOR_EVER = ("retention_s", "bounce_retention_s")
 _CHOICES = {"on_success": ("delete", "archive"), "on_bounce": ("keep", "delete", "archive")}
 
 
@@ -45,6 +47,7 @@ class QueueSettings(TypedDict, total=False):
     on_success: Literal["delete", "archive"]
     on_bounce: Literal["keep", "delete", "archive"]
     retention_s: float | None
+    bounce_retention_s: float | None
     prune_interval_s: float
 
 
@@ -85,12 +88,14 @@ class QueueOptions:
     """What becomes of a bounced message that a bounce handler has handled."""
     retention_s: float | None = None
     """How long archived messages are kept, in seconds; for ever if None."""
+    bounce_retention_s: float | None = None
+    """How long bounced messages are kept, in seconds, handled or not; for ever if None."""
     prune_interval_s: float = 3600
-    """How often a worker prunes archived messages, in seconds; 1 s to 24 h."""
+    """How often a worker prunes archived and bounced messages, in seconds; 1 s to 24 h."""
 
     def __post_init__(self) -> None:
         for name in _RANGES:
-            if name != "retention_s" or self.retention_s is not None:
+            if name not in _NONE_IS_FOR_EVER or getattr(self, name) is not None:
                 check_range(name, getattr(self, name))
         for name, choices in _CHOICES.items():
             if getattr(self, name) not in choices:

@@ -20,6 +20,7 @@ from retryspool.middleware import Middleware
 from retryspool.model import Finding, MessageMetadata, State
 from retryspool.queue.counters import Counters
 from retryspool.queue.handlers import AnyHandler, Handle, Handler, Handlers
+from retryspool.queue.operated import Operated
 from retryspool.queue.operations import Operations
 from retryspool.queue.options import QueueOptions, QueueSettings
 from retryspool.queue.outcome import Rules
@@ -38,7 +39,7 @@ _LAST_STEPS_S = 5.0
 """How long threads may take that have nothing to do any more but end."""
 
 
-class Queue:
+class Queue(Operated):
     """A spool whose messages are handled: enqueue, work, retry, bounce. Safe to share between threads.
 
     It owns the spool: `close()` closes it. As a context manager it starts working if it has handlers by then, and
@@ -262,57 +263,7 @@ class Queue:
             return meta.get_oldest_due(state)
         return min((due_at(record) for record in meta.iter_messages(state)), default=None)
 
-    # -- by hand -------------------------------------------------------------------------------------------------------
-    # Each is one write, tried again if somebody else's came between. Each raises MessageNotFoundError if there's no
-    # such message, and StateConflictError if it's in a state that this doesn't apply to. A message that a worker has
-    # under its lease is such a one, unless force=True takes it away from there; that worker's result is refused then.
-
-    def update_headers(
-        self, message_id: str, changes: Mapping[str, str | None], *, force: bool = False
-    ) -> MessageMetadata:
-        """Set a message's headers, and remove those whose new value is None."""
-        return self._operations.update_headers(message_id, changes, force=force)
-
-    def set_retry_policy(self, message_id: str, name: str, *, force: bool = False) -> MessageMetadata:
-        """Choose the policy for a message's further retries; an empty name for the queue's default.
-
-        :raises InvalidOptionError: there's no policy of that name
-        """
-        return self._operations.set_retry_policy(message_id, name, force=force)
-
-    def hold(self, message_id: str, *, force: bool = False) -> MessageMetadata:
-        """Set an incoming, deferred or bounced message aside, until it's released."""
-        return self._operations.hold(message_id, force=force)
-
-    def release(self, message_id: str) -> MessageMetadata:
-        """Let a held message go on, as incoming, due when it was before."""
-        return self._operations.release(message_id)
-
-    def retry(self, message_id: str, *, force: bool = False) -> MessageMetadata:
-        """Make a message due now, whatever it waits for; one that bounced or is archived starts afresh."""
-        return self._operations.retry(message_id, force=force)
-
-    def bounce(self, message_id: str, reason: str = "", *, force: bool = False) -> MessageMetadata:
-        """Give up an incoming, deferred or held message; bounce handlers get it."""
-        return self._operations.bounce(message_id, reason, force=force)
-
-    def requeue(self, message_id: str) -> MessageMetadata:
-        """Deliver an archived message again, as if it had just come in."""
-        return self._operations.requeue(message_id)
-
-    def delete(self, message_id: str, *, force: bool = False) -> None:
-        """Delete a message, its record and its payload."""
-        self._operations.delete(message_id, force=force)
-
     # -- care ----------------------------------------------------------------------------------------------------------
-
-    def prune(self) -> int:
-        """Delete archived messages older than `retention_s`, and return how many; a worker does so now and then."""
-        if self.options.retention_s is None:
-            return 0
-        pruned = self._operations.prune(timedelta(seconds=self.options.retention_s), self.options.batch_size)
-        self.counters.add("pruned", pruned)
-        return pruned
 
     def reconcile(self, *, grace: timedelta = DEFAULT_GRACE, dry_run: bool = False) -> Iterator[Discrepancy]:
         """Find what a crash left between records and payloads, and sweep orphan payloads on the way.

@@ -84,7 +84,8 @@ class Worker:
         self._settling = self._thread("settler", self._settle)
         self._dispatching = self._thread("dispatcher", self._dispatch)
         self._handling = [self._thread(f"handler-{number}", self._handle) for number in range(options.concurrency)]
-        self._pruning = [self._thread("pruner", self._prune_now_and_then)] if options.retention_s is not None else []
+        keeps_for_ever = options.retention_s is None and options.bounce_retention_s is None
+        self._pruning = [] if keeps_for_ever else [self._thread("pruner", self._prune_now_and_then)]
 
     def _thread(self, name: str, target: Callable[[], None]) -> threading.Thread:
         # Daemons: a handler that never returns must not keep a process from ending.
@@ -191,6 +192,6 @@ class Worker:
             try:
                 self._prune()
             except Exception:  # noqa: BLE001 -- the thread goes on, whatever a backend raises
-                _log.exception("pruning the archive failed")
+                _log.exception("pruning failed")
             if self._stop_pruning.wait(self._rules.options.prune_interval_s):
                 return
