@@ -53,8 +53,10 @@ from retryspool.meta import ListOptions, ListResult, SortBy
 from retryspool.model import NEVER, ZERO_TIME, Finding, MessageMetadata, Severity, State
 from retryspool.plugins import get_data_factory, get_meta_factory, get_middleware, hookimpl, open_data, open_meta
 from retryspool.queue import (
+    Change,
     Counters,
     ExponentialRetry,
+    Filter,
     FixedRetry,
     Handler,
     Message,
@@ -64,6 +66,7 @@ from retryspool.queue import (
     QueueOptions,
     RetryPolicy,
     ScheduledRetry,
+    Tally,
     current_message_id,
 )
 from retryspool.spool import Spool
@@ -74,6 +77,7 @@ __all__ = [
     "BackendClosedError",
     "BackendError",
     "BackendUnavailableError",
+    "Change",
     "CorruptDataError",
     "CorruptRecordError",
     "Counters",
@@ -82,6 +86,7 @@ __all__ = [
     "DeadlineExceededError",
     "DuplicatePluginError",
     "ExponentialRetry",
+    "Filter",
     "Finding",
     "FixedRetry",
     "Handler",
@@ -117,6 +122,7 @@ __all__ = [
     "State",
     "StateConflictError",
     "StorageError",
+    "Tally",
     "UnknownPluginError",
     "current_message_id",
     "deadline",
