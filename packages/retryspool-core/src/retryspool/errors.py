@@ -29,6 +29,7 @@
     └── HandlerError                         raised *by* handlers, to say what becomes of a message
         ├── PermanentError                   bounce it
         └── RetryableError                   try again, after a delay of its own if it names one
+            └── RouteError                   ... and leave the message's whole destination alone meanwhile
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ __all__ = [
     "BackendClosedError",
     "BackendError",
     "BackendUnavailableError",
+    "Concern",
     "CorruptDataError",
     "CorruptRecordError",
     "DataExistsError",
@@ -65,6 +67,7 @@ __all__ = [
     "QueueError",
     "RetrySpoolError",
     "RetryableError",
+    "RouteError",
     "StateConflictError",
     "StorageError",
     "UnknownPluginError",
@@ -74,6 +77,9 @@ __all__ = [
 
 Outcome = Literal["none", "unknown"]
 """What may have happened before a backend failed: nothing at all (`"none"`), or nobody knows (`"unknown"`)."""
+
+Concern = Literal["route", "message"]
+"""Whose failure it is: the destination's (`"route"`), or one message's alone (`"message"`)."""
 
 
 def _restore(kind: type[RetrySpoolError], args: tuple[object, ...], attributes: dict[str, object]) -> RetrySpoolError:
@@ -252,13 +258,27 @@ class RetryableError(HandlerError):
     """The message couldn't be delivered now: defer it.
 
     :param after: the delay until the next attempt, in seconds or as a `timedelta`; the retry policy's if not given
+    :param concerns: whose failure this is: the destination's (`"route"`), as any other exception's too, so that enough
+        of them in a row count as its being down; or this message's alone (`"message"`), so that it tells that the
+        destination is there, as success does and `PermanentError`
     """
 
-    def __init__(self, *args: object, after: float | timedelta | None = None) -> None:
+    def __init__(self, *args: object, after: float | timedelta | None = None, concerns: Concern = "route") -> None:
         super().__init__(*args)
+        self.concerns: Concern = concerns
         self.after: timedelta | None = (
             after if isinstance(after, timedelta) or after is None else timedelta(seconds=after)
         )
+
+
+class RouteError(RetryableError):
+    """The message's destination takes nothing now, whatever the message: its whole route rests, from this one failure.
+
+    :param after: for how long, and the delay until this message's next attempt; by the route's options if not given
+    """
+
+    def __init__(self, *args: object, after: float | timedelta | None = None) -> None:
+        super().__init__(*args, after=after)
 
 
 def raise_if_refused(error: StorageError) -> None:

@@ -183,6 +183,7 @@ def _report(queue: Queue, seconds: float, *, as_json: bool) -> None:
     for name, text in (
         ("bounces_handled", "bounces handled"),
         ("set_aside", "set aside"),
+        ("put_off", "put off"),
         ("released", "given back"),
         ("lost_leases", "lost to other workers"),
     ):

@@ -16,6 +16,7 @@ CounterName = Literal[
     "bounces_handled",
     "archived",
     "set_aside",
+    "put_off",
     "released",
     "lost_leases",
     "pruned",
@@ -31,7 +32,8 @@ _NAMES: tuple[CounterName, ...] = (
     "bounces_handled",  # bounced messages that a bounce handler has dealt with
     "archived",  # of those delivered and of the bounces handled: kept in the archive
     "set_aside",  # returned for a while: no handler takes them, or their payload can't be read
-    "released",  # returned unhandled by a stop
+    "put_off",  # returned unhandled until their destination's rest is over
+    "released",  # returned unhandled by a stop, or because others had to go first
     "lost_leases",  # results discarded, because the message wasn't this worker's any more
     "pruned",  # archived messages deleted by age
     "handler_seconds",  # time spent in handlers

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import assert_never
 
 from retryspool import records
+from retryspool.errors import Concern
 from retryspool.meta import Delete, Update
 from retryspool.model import NEVER, ZERO_TIME, MessageMetadata, State
 from retryspool.queue.counters import CounterName
@@ -19,6 +20,7 @@ __all__ = [
     "Failed",
     "GivenUp",
     "Outcome",
+    "PutOff",
     "Released",
     "Rules",
     "SetAside",
@@ -55,6 +57,10 @@ class Failed:
     """The delay that the handler asked for; the retry policy's if None."""
     headers: dict[str, str] | None = None
     """The message's headers, where the handler has changed them."""
+    concerns: Concern = "route"
+    """Whose failure it is."""
+    route_is_out: bool = False
+    """Its destination takes nothing now, the handler has said; for so long as `after`, if that's given."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +83,15 @@ class Released:
     """The worker stops: the message goes back as if it hadn't been claimed."""
 
 
-Outcome = Succeeded | Failed | GivenUp | SetAside | Released
+@dataclass(frozen=True, slots=True)
+class PutOff:
+    """Its destination is left alone for a while: it waits for that, as if it hadn't been claimed. Not counted."""
+
+    error: str
+    until: datetime
+
+
+Outcome = Succeeded | Failed | GivenUp | SetAside | Released | PutOff
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,10 +122,8 @@ class Rules:
     def settle(self, record: MessageMetadata, outcome: Outcome, now: datetime) -> Settlement:
         """Return how a claimed message is settled."""
         match outcome:
-            case Released():
-                return _update(record, records.released(record), "released")
-            case SetAside():
-                return self._set_aside(record, outcome, now)
+            case Released() | SetAside() | PutOff():
+                return self._returned(record, outcome, now)
             case _ if record.claimed_from is State.BOUNCE:
                 return self._settle_bounced(record, outcome, now)
             case Succeeded():
@@ -158,8 +170,13 @@ class Rules:
         delay = failed.after
         return _later(now, self.policies.delay(record.retry_policy_name, attempt) if delay is None else delay)
 
-    def _set_aside(self, record: MessageMetadata, outcome: SetAside, now: datetime) -> Settlement:
+    def _returned(self, record: MessageMetadata, outcome: Released | SetAside | PutOff, now: datetime) -> Settlement:
         back = records.released(record)
+        if isinstance(outcome, Released):
+            return _update(record, back, "released")
+        if isinstance(outcome, PutOff):
+            back = replace(back, next_retry=outcome.until, state=State.DEFERRED, last_error=outcome.error)
+            return _update(record, back, "put_off")
         due = _later(now, timedelta(seconds=self.options.unhandled_delay_s))
         if not outcome.error:
             back = replace(back, next_retry=due)

@@ -8,7 +8,14 @@ from contextvars import Context
 from datetime import timedelta
 from typing import BinaryIO
 
-from retryspool.errors import DataNotFoundError, PermanentError, RetryableError, StorageError
+from retryspool.errors import (
+    CorruptDataError,
+    DataNotFoundError,
+    PermanentError,
+    RetryableError,
+    RouteError,
+    StorageError,
+)
 from retryspool.model import replace
 from retryspool.queue.context import current
 from retryspool.queue.handlers import Handle, Handlers
@@ -41,13 +48,18 @@ class Runner:
 
     def _run(self, message: Message) -> Outcome:
         current.set(message.id)
+        try:
+            message.headers = user_headers(self._spool.opened(message.record).headers)
+        except StorageError as error:
+            _log.warning("message %s: its headers can't be read: %s", message.id, error)
+            return SetAside(error_text(error))
         handle = self._handlers.choose(message)
         if handle is None:
             _log.debug("message %s: no handler takes it", message.id)
             return SetAside()
         try:
             payload = self._spool.open_payload(message.record)
-        except DataNotFoundError as error:
+        except (DataNotFoundError, CorruptDataError) as error:
             _log.error("message %s: %s", message.id, error)
             return GivenUp(error_text(error))
         except (StorageError, OSError) as error:
@@ -82,25 +94,26 @@ class Runner:
             _log.warning("message %s: the headers that its handler set are dropped: %s", message.id, invalid)
             headers = None
         after = getattr(error, "after", None) if isinstance(error, RetryableError) else None
+        of_message = isinstance(error, RetryableError) and getattr(error, "concerns", None) == "message"
         return Failed(
             error_text(error),
             permanent=isinstance(error, PermanentError),
             after=after if isinstance(after, timedelta) else None,
             headers=headers,
+            concerns="message" if of_message else "route",
+            route_is_out=isinstance(error, RouteError),
         )
 
-    @staticmethod
-    def _changed_headers(message: Message) -> dict[str, str] | None:
-        """Return the headers if the handler has changed them.
+    def _changed_headers(self, message: Message) -> dict[str, str] | None:
+        """Return the headers, as they are to be stored, if the handler has changed them.
 
         :raises InvalidInputError: they can't be stored
         """
-        before = message.record.headers
+        before = self._spool.opened(message.record).headers
         if message.headers == user_headers(before):
             return None
-        headers = {**user_headers(message.headers), **own_headers(before)}
-        validate_metadata(replace(message.record, headers=headers))
-        return headers
+        validate_metadata(replace(message.record, headers={**user_headers(message.headers), **own_headers(before)}))
+        return dict(self._spool.with_headers(message.record, message.headers).headers)
 
 
 def _close(message: Message, payload: BinaryIO) -> None:
