@@ -120,7 +120,7 @@ def payloads(spool: Spool) -> list[str]:
 class Zlib(Middleware):
     """Compression, streamed both ways."""
 
-    name: ClassVar[str] = "zlib"
+    name: ClassVar[str] = "deflate"
 
     def encode(self, message_id: str, sink: BinaryIO) -> BinaryIO:  # noqa: ARG002 -- the same for each
         return _Deflating(sink)

@@ -8,7 +8,7 @@ from urllib.parse import unquote_plus
 from retryspool.errors import InvalidOptionError, InvalidUrlError
 from retryspool.urls import redact
 
-__all__ = ["MAX_NAMESPACE_LENGTH", "NAMESPACE_SETTING", "split_namespace", "validate_namespace"]
+__all__ = ["MAX_NAMESPACE_LENGTH", "NAMESPACE_SETTING", "split_namespace", "split_setting", "validate_namespace"]
 
 MAX_NAMESPACE_LENGTH = 32
 NAMESPACE_SETTING = "namespace"
@@ -36,18 +36,29 @@ def split_namespace(url: str) -> tuple[str, str | None]:
     :returns: the URL without it, otherwise as it was, and the namespace, if there is one
     :raises InvalidUrlError: there are two, or it isn't one
     """
-    before, mark, query = url.partition("?")
-    settings = [(part, *part.partition("=")[::2]) for part in query.split("&")]
-    found = [unquote_plus(value) for _, name, value in settings if name == NAMESPACE_SETTING]
-    if not found:
+    rest, found = split_setting(url, NAMESPACE_SETTING)
+    if found is None:
         return url, None
-    if len(found) > 1:
-        msg = f"{redact(url)!r}: the setting {NAMESPACE_SETTING!r} is given twice"
-        raise InvalidUrlError(msg)
     try:
-        namespace = validate_namespace(found[0])
+        return rest, validate_namespace(found)
     except InvalidOptionError as error:
         msg = f"{redact(url)!r}: {error}"
         raise InvalidUrlError(msg) from None
-    rest = "&".join(part for part, name, _ in settings if name != NAMESPACE_SETTING)
-    return f"{before}{mark}{rest}" if rest else before, namespace
+
+
+def split_setting(url: str, setting: str) -> tuple[str, str | None]:
+    """Take a setting out of a backend's URL that isn't the backend's own.
+
+    :returns: the URL without it, otherwise as it was, and the setting, if there is one
+    :raises InvalidUrlError: there are two
+    """
+    before, mark, query = url.partition("?")
+    settings = [(part, *part.partition("=")[::2]) for part in query.split("&")]
+    found = [unquote_plus(value) for _, name, value in settings if name == setting]
+    if not found:
+        return url, None
+    if len(found) > 1:
+        msg = f"{redact(url)!r}: the setting {setting!r} is given twice"
+        raise InvalidUrlError(msg)
+    rest = "&".join(part for part, name, _ in settings if name != setting)
+    return f"{before}{mark}{rest}" if rest else before, found[0]

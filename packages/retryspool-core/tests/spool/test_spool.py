@@ -44,7 +44,7 @@ def test_a_payload_goes_through_middleware_and_back() -> None:
     stored = spool.enqueue(A, [body[:400_000], body[400_000:]])
 
     (info,) = spool.data.iter_data()
-    assert (len(body), "zlib") == (stored.size, stored.headers[ENCODING_HEADER])
+    assert (len(body), "deflate") == (stored.size, stored.headers[ENCODING_HEADER])
     assert info.size < 10_000
     assert body == read(spool, "a")
 
@@ -53,7 +53,7 @@ def test_middleware_is_stacked_in_the_order_that_is_declared() -> None:
     meta, data = MemoryMeta(), MemoryData()
     spool = Spool(meta, data, middleware=[Zlib(), Xor()])
 
-    assert "zlib,xor" == spool.enqueue(A, b"x" * 1000).headers[ENCODING_HEADER]
+    assert "deflate,xor" == spool.enqueue(A, b"x" * 1000).headers[ENCODING_HEADER]
 
     turned = data.get_data_reader("a").read()
     assert b"x" * 1000 == Zlib().decode("a", io.BytesIO(bytes(byte ^ 0xFF for byte in turned))).read()
@@ -82,7 +82,7 @@ def test_a_payload_whose_middleware_is_missing_is_not_served_raw() -> None:
     meta, data = MemoryMeta(), MemoryData()
     Spool(meta, data, middleware=[Zlib()]).enqueue(A, b"x")
 
-    with pytest.raises(BackendError, match="encoded with 'zlib'; open the spool with that middleware"):
+    with pytest.raises(BackendError, match="encoded with 'deflate'; open the spool with that middleware"):
         Spool(meta, data).open_payload(meta.get_meta("a"))
 
 
@@ -141,7 +141,7 @@ def test_whatever_fails_in_middleware_nothing_is_stored(steps: Steps, at: str, p
 
 def test_the_word_of_a_header_on_middleware_does_not_count() -> None:
     spool = Spool(MemoryMeta(), MemoryData())
-    header = {ENCODING_HEADER: "zlib", "to": "x"}
+    header = {ENCODING_HEADER: "deflate", "to": "x"}
 
     spool.enqueue(MessageMetadata(id="a", headers=header), b"a")
     spool.enqueue_many([(MessageMetadata(id="b", headers=header), b"b")], is_new=True)

@@ -14,9 +14,11 @@ from retryspool.plugins.registry import (
     get_meta_factory,
     get_middleware,
     meta_factory_at,
+    middleware_at,
     open_data,
     open_meta,
     registry,
+    split_middleware,
 )
 
 __all__ = [
@@ -29,7 +31,9 @@ __all__ = [
     "get_middleware",
     "hookimpl",
     "meta_factory_at",
+    "middleware_at",
     "open_data",
     "open_meta",
     "registry",
+    "split_middleware",
 ]

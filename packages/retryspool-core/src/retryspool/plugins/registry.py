@@ -15,7 +15,7 @@ from retryspool.data import DataBackend, DataFactory
 from retryspool.errors import DuplicatePluginError, PluginLoadError, UnknownPluginError
 from retryspool.meta import MetaBackend, MetaFactory
 from retryspool.middleware import Middleware
-from retryspool.namespaces import split_namespace
+from retryspool.namespaces import split_namespace, split_setting
 from retryspool.plugins import hookspecs
 from retryspool.urls import scheme_of
 
@@ -30,9 +30,11 @@ __all__ = [
     "get_meta_factory",
     "get_middleware",
     "meta_factory_at",
+    "middleware_at",
     "open_data",
     "open_meta",
     "registry",
+    "split_middleware",
 ]
 
 ENTRY_POINT_GROUP = "retryspool"
@@ -56,7 +58,16 @@ _OURS = {
         "azure": "retryspool-azure-data",
         "gcs": "retryspool-gcs-data",
     },
-    "middleware": {"compression": "retryspool-compression", "encryption": "retryspool-encryption"},
+    "middleware": {
+        "zstd": "retryspool-compression",
+        "gzip": "retryspool-compression",
+        "zlib": "retryspool-compression",
+        "lz4": "retryspool-compression[lz4]",
+        "compression": "retryspool-compression",
+        "aes-256-gcm": "retryspool-encryption",
+        "chacha20-poly1305": "retryspool-encryption",
+        "encryption": "retryspool-encryption",
+    },
 }
 """What an error about an unknown name suggests to install: a convenience, nothing is looked up through it."""
 
@@ -126,7 +137,8 @@ class _Kind(Generic[Plugin]):
         if PLUGINS_VARIABLE in os.environ:
             text += f" ({PLUGINS_VARIABLE} keeps others from loading)"
         # A distribution that is there but broken is the likely culprit: to install it again would not help.
-        broken = [plugin for plugin in self._failed if package in {None, plugin.distribution}]
+        distribution = None if package is None else package.partition("[")[0]
+        broken = [plugin for plugin in self._failed if distribution in {None, plugin.distribution}]
         if broken:
             which = "; ".join(f"{plugin.distribution}: {plugin.error!r}" for plugin in broken)
             msg = f"{text}. Failed to load: {which}"
@@ -230,6 +242,15 @@ class Registry:
         """Return the middleware of this name; raises as `get_meta_factory` does."""
         return self._installed.middleware.get(name)
 
+    def middleware_at(self, url: str) -> Middleware:
+        """Return the middleware that a name, or a URL such as `zstd:?level=3`, describes.
+
+        :raises InvalidUrlError: it doesn't parse, or has a setting that the middleware doesn't know
+        """
+        name, mark, query = url.partition("?")
+        name = name.removesuffix(":")
+        return self._installed.middleware.get(name).from_url(f"{name}:{mark}{query}")
+
     def meta_factory_at(self, url: str) -> MetaFactory:
         """Return the factory that a URL describes; its scheme is a name, or one of the factory's `schemes`.
 
@@ -257,6 +278,16 @@ class Registry:
         return self.data_factory_at(url).create()
 
 
+def split_middleware(url: str) -> tuple[str, list[str]]:
+    """Take the setting `middleware` out of a data backend's URL.
+
+    :returns: the URL without it, and the middleware that it names, in order: names and URLs, separated by commas
+    :raises InvalidUrlError: it is given twice
+    """
+    rest, named = split_setting(url, "middleware")
+    return rest, [stage for stage in (named or "").split(",") if stage]
+
+
 registry = Registry()
 """The plugins of this Python environment."""
 
@@ -264,6 +295,7 @@ get_meta_factory = registry.get_meta_factory
 get_data_factory = registry.get_data_factory
 get_middleware = registry.get_middleware
 meta_factory_at = registry.meta_factory_at
+middleware_at = registry.middleware_at
 data_factory_at = registry.data_factory_at
 open_meta = registry.open_meta
 open_data = registry.open_data

@@ -4,30 +4,17 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 from retryspool.model import MessageMetadata, State
+from retryspool.spool import OWN_HEADERS, own_headers, user_headers
 
 if TYPE_CHECKING:
     from retryspool.queue.outcome import Outcome
 
 __all__ = ["OWN_HEADERS", "Job", "Message", "own_headers", "user_headers"]
-
-OWN_HEADERS = "x-retryspool-"
-"""What the names of headers begin with that RetrySpool keeps for itself: users' values of such names are left out."""
-
-
-def user_headers(headers: Mapping[str, str]) -> dict[str, str]:
-    """Return the headers that are the user's."""
-    return {name: value for name, value in headers.items() if not name.startswith(OWN_HEADERS)}
-
-
-def own_headers(headers: Mapping[str, str]) -> dict[str, str]:
-    """Return the headers that RetrySpool keeps for itself."""
-    return {name: value for name, value in headers.items() if name.startswith(OWN_HEADERS)}
 
 
 @dataclass(slots=True, eq=False)

@@ -12,7 +12,6 @@ from __future__ import annotations
 import logging
 import threading
 import zlib
-from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from types import TracebackType
@@ -29,11 +28,12 @@ from retryspool.errors import (
     StorageError,
 )
 from retryspool.meta import MetaBackend
-from retryspool.middleware import Middleware
 from retryspool.model import MessageMetadata
 from retryspool.records import validate_metadata
+from retryspool.spool.headers import ENCODING_HEADER, SEALED_HEADER, own_headers, user_headers, with_headers
 from retryspool.spool.integrity import Fingerprint
-from retryspool.spool.writer import ENCODING_HEADER, PayloadWriter
+from retryspool.spool.stages import Stages
+from retryspool.spool.writer import PayloadWriter
 
 __all__ = ["EnqueueTransaction", "Enqueuer", "has_payload"]
 
@@ -57,10 +57,10 @@ def has_payload(data: DataBackend, message_id: str) -> bool:
 class Enqueuer:
     """The enqueuing half of a spool."""
 
-    def __init__(self, meta: MetaBackend, data: DataBackend, middleware: Sequence[Middleware]) -> None:
+    def __init__(self, meta: MetaBackend, data: DataBackend, stages: Stages) -> None:
         self.meta = meta
         self.data = data
-        self.middleware = middleware
+        self.stages = stages
         # One of these is held between an enqueue's two writes, so that nobody here takes its payload for an orphan.
         self._windows = [threading.Lock() for _ in range(_WINDOWS)]
 
@@ -74,10 +74,21 @@ class Enqueuer:
 
     def vouching(self, record: MessageMetadata, payload: Fingerprint) -> MessageMetadata:
         """Return the record with what it says of its payload, whatever it said of that before."""
-        headers = {name: value for name, value in record.headers.items() if name != ENCODING_HEADER}
-        if self.middleware:
-            headers[ENCODING_HEADER] = ",".join(stage.name for stage in self.middleware)
-        return replace(record, headers=headers, size=payload.size, checksum=payload.checksum)
+        own = own_headers(record.headers)
+        own.pop(SEALED_HEADER, None)
+        own.pop(ENCODING_HEADER, None)
+        if self.stages.encoding:
+            own[ENCODING_HEADER] = self.stages.names
+        vouching = replace(record, headers=own, size=payload.size, checksum=payload.checksum)
+        return with_headers(self.stages, vouching, record.headers)
+
+    @staticmethod
+    def shown(stored: MessageMetadata, handed_in: MessageMetadata) -> MessageMetadata:
+        """Return the record as stored, with its headers as they were handed in."""
+        if SEALED_HEADER not in stored.headers:
+            return stored
+        own = {name: value for name, value in own_headers(stored.headers).items() if name != SEALED_HEADER}
+        return replace(stored, headers={**user_headers(handed_in.headers), **own})
 
     def window(self, message_id: str) -> AbstractContextManager[object]:
         """Return the lock that holds off those who would take this id's payload for an orphan."""
@@ -140,7 +151,7 @@ class EnqueueTransaction:
         self._window = nullcontext() if is_new else enqueuer.window(record.id)  # nobody else knows a new id
         self.record = record
         self.payload = PayloadWriter(
-            record.id, enqueuer.data.get_data_writer(record.id, if_absent=True), enqueuer.middleware
+            record.id, enqueuer.data.get_data_writer(record.id, if_absent=True), enqueuer.stages.encoding
         )
         self._stored: MessageMetadata | None = None
 
@@ -179,10 +190,11 @@ class EnqueueTransaction:
             self._close_payload()
             try:
                 record = self._enqueuer.vouching(self.record, self.payload.fingerprint)
-                self._stored = self._enqueuer.meta.store_meta(record.id, record)
+                stored = self._enqueuer.meta.store_meta(record.id, record)
             except BaseException as error:
                 self._enqueuer.clean_up(self.message_id, error)
                 raise
+        self._stored = self._enqueuer.shown(stored, self.record)
         return self._stored
 
     def _close_payload(self) -> None:

@@ -91,7 +91,11 @@ class _Verifying(io.RawIOBase):
 
     def readinto(self, buffer: WriteableBuffer, /) -> int:
         with memoryview(buffer).cast("B") as view:
-            chunk = self._source.read(len(view))
+            try:
+                chunk = self._source.read(len(view))
+            except CorruptDataError as damage:  # found out by middleware
+                self.damage = damage
+                raise
             view[: len(chunk)] = chunk
             if self._seen is not None and len(view):
                 self._seen.update(chunk)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
@@ -11,16 +12,18 @@ from typing import BinaryIO, Self
 from urllib.parse import quote
 
 from retryspool.data import DataBackend, Payload, copy_payload
-from retryspool.errors import InvalidOptionError, StorageError
+from retryspool.errors import BackendError, InvalidOptionError, StorageError
 from retryspool.meta import Delete, MetaBackend, Store, Write, WriteResult
 from retryspool.middleware import Middleware
 from retryspool.model import Finding, MessageMetadata
-from retryspool.plugins import open_data, open_meta
+from retryspool.plugins import open_data, open_meta, split_middleware
 from retryspool.records import validate_metadata
 from retryspool.spool.enqueue import Enqueuer, EnqueueTransaction
+from retryspool.spool.headers import SEALED_HEADER, open_headers, own_headers, with_headers
 from retryspool.spool.integrity import Fingerprint, fingerprinting, verified
 from retryspool.spool.reconcile import DEFAULT_GRACE, Discrepancy, reconcile
-from retryspool.spool.writer import decoding
+from retryspool.spool.stages import Stages, opened_stages
+from retryspool.spool.writer import decoding, encoding
 
 __all__ = ["Spool"]
 
@@ -32,17 +35,17 @@ class Spool:
 
     It owns both backends: `close()` closes them. What concerns records alone is asked of `meta`.
 
-    :param middleware: what payloads go through; the first gets the user's bytes
+    :param middleware: what payloads go through, each an object, a name such as `zstd`, or a URL such as
+        `zstd:?level=3`; the first gets the user's bytes
+    :raises InvalidOptionError: two have one name, or two seal headers
+    :raises PluginError: there's no such middleware; the message says what to install
     """
 
-    def __init__(self, meta: MetaBackend, data: DataBackend, *, middleware: Sequence[Middleware] = ()) -> None:
+    def __init__(self, meta: MetaBackend, data: DataBackend, *, middleware: Sequence[Middleware | str] = ()) -> None:
         self.meta = meta
         self.data = data
-        self._middleware = {stage.name: stage for stage in middleware}
-        if len(self._middleware) != len(middleware):
-            msg = f"the names of middleware must differ: {', '.join(stage.name for stage in middleware)}"
-            raise InvalidOptionError(msg)
-        self._enqueuer = Enqueuer(meta, data, tuple(middleware))
+        self._stages = Stages(middleware)
+        self._enqueuer = Enqueuer(meta, data, self._stages)
 
     @classmethod
     def open(
@@ -51,15 +54,18 @@ class Spool:
         *,
         meta: str | None = None,
         data: str | None = None,
-        middleware: Sequence[Middleware] = (),
+        middleware: Sequence[Middleware | str] = (),
     ) -> Self:
         """Open a spool: a folder, or two backends by URL.
 
         :param path: a folder, made if it isn't there; records go to `meta/` in it and payloads to `data/`
         :param meta: the metadata backend's URL, such as `redis://localhost/0`
-        :param data: the data backend's URL, such as `s3://bucket/outbox`
-        :raises InvalidOptionError: neither a folder nor two URLs were given
-        :raises PluginError: there's no such backend; the message says what to install
+        :param data: the data backend's URL, such as `s3://bucket/outbox`; its setting `middleware` may name some,
+            separated by commas
+        :param middleware: what payloads go through, each an object, a name such as `zstd`, or a URL such as
+            `zstd:?level=3`; the first gets the user's bytes
+        :raises InvalidOptionError: neither a folder nor two URLs were given, or middleware both here and in the URL
+        :raises PluginError: there's no such backend or middleware; the message says what to install
         """
         if path is not None and (meta is not None or data is not None):
             msg = "a spool is opened by a folder or by two URLs (meta=…, data=…), not by both"
@@ -70,9 +76,13 @@ class Spool:
         if meta is None or data is None:
             msg = 'a spool is opened by a folder, such as "./spool", or by two URLs (meta=…, data=…)'
             raise InvalidOptionError(msg)
+        data, named = split_middleware(data)
+        if named and middleware:
+            raise InvalidOptionError("middleware is given as an argument or in the data backend's URL, not in both")
+        stages = opened_stages(named or middleware)  # complains before anything is opened
         records = open_meta(meta)
         try:
-            return cls(records, open_data(data), middleware=middleware)
+            return cls(records, open_data(data), middleware=stages)
         except BaseException:
             records.close()
             raise
@@ -109,13 +119,16 @@ class Spool:
         batch = list(messages)
         for record, _ in batch:
             validate_metadata(record)
-        if self._middleware or not is_new:
+        if not is_new:
             return [self._try_enqueue(record, payload, is_new=is_new) for record, payload in batch]
         prints = [Fingerprint() for _ in batch]
-        payloads = [
-            (record.id, fingerprinting(payload, seen)) for (record, payload), seen in zip(batch, prints, strict=True)
-        ]
-        sizes = self.data.store_many(payloads, if_absent=True)
+        sizes = self.data.store_many(
+            [
+                (record.id, self._encoding(record.id, fingerprinting(payload, seen)))
+                for (record, payload), seen in zip(batch, prints, strict=True)
+            ],
+            if_absent=True,
+        )
         stores = [
             Store(self._enqueuer.vouching(record, seen))
             for (record, _), seen, size in zip(batch, prints, sizes, strict=True)
@@ -127,9 +140,14 @@ class Spool:
             outcome = next(outcomes) if isinstance(size, int) else size
             if isinstance(outcome, StorageError):
                 self._enqueuer.clean_up(record.id, outcome)
-            if outcome is not None:  # only a deletion's is
+            elif outcome is not None:  # only a deletion's is
+                outcome = self._enqueuer.shown(outcome, record)
+            if outcome is not None:
                 results.append(outcome)
         return results
+
+    def _encoding(self, message_id: str, payload: Payload) -> Payload:
+        return encoding(message_id, payload, self._stages.encoding) if self._stages.encoding else payload
 
     def _try_apply(self, stores: Sequence[Store]) -> Sequence[WriteResult]:
         try:
@@ -148,11 +166,48 @@ class Spool:
     # -- out -----------------------------------------------------------------------------------------------------------
 
     def get(self, message_id: str) -> MessageMetadata:
-        """Return a message's record.
+        """Return a message's record as it is stored: what a change is made from. Its headers may be sealed.
 
         :raises MessageNotFoundError: there's none
         """
         return self.meta.get_meta(message_id)
+
+    def opened(self, record: MessageMetadata) -> MessageMetadata:
+        """Return a record with its headers as they were handed in: to act on, never to be stored.
+
+        :raises BackendError: they are sealed, and the middleware or its key is missing, or they were altered
+        """
+        return open_headers(self._stages, record)
+
+    def shown(self, record: MessageMetadata) -> MessageMetadata:
+        """Return a record with its headers as they were handed in; sealed ones that can't be read, as they are stored.
+
+        What shows or matches headers does so with this; what it returns is never to be stored.
+        """
+        try:
+            return open_headers(self._stages, record)
+        except BackendError:
+            return record
+
+    def with_headers(self, record: MessageMetadata, headers: Mapping[str, str]) -> MessageMetadata:
+        """Return a stored record with these headers in place of the user's: sealed if they were, or new ones are.
+
+        :raises BackendError: they were sealed, and the middleware for it is missing
+        """
+        return with_headers(self._stages, record, headers)
+
+    def changed(self, record: MessageMetadata, change: Callable[[MessageMetadata], MessageMetadata]) -> MessageMetadata:
+        """Return a record as it is to be stored after a change, which is given it with plain headers.
+
+        :raises BackendError: it changes headers that are sealed and can't be read
+        """
+        shown = self.shown(record)
+        new = change(shown)
+        if new.headers == shown.headers:
+            return replace(new, headers=record.headers)
+        self.opened(record)  # raises where the new headers would take the place of some that nobody could read
+        own = {name: value for name, value in record.headers.items() if name == SEALED_HEADER}
+        return self.with_headers(replace(new, headers={**own_headers(new.headers), **own}), new.headers)
 
     def open_payload(self, record: MessageMetadata) -> BinaryIO:
         """Return a readable binary file of a message's payload, as it was handed in.
@@ -160,9 +215,10 @@ class Spool:
         One that is read to its end is whole: else that read raises `CorruptDataError`.
 
         :raises DataNotFoundError: it's gone
-        :raises BackendError: it's encoded with middleware that this spool wasn't opened with
+        :raises BackendError: it's encoded with middleware that isn't there or lacks its key; the message says which
+        :raises CorruptDataError: it isn't encoded with what its record names
         """
-        return verified(record, decoding(record, self.data.get_data_reader(record.id), self._middleware))
+        return verified(record, decoding(record, self.data.get_data_reader(record.id), self._stages))
 
     def apply(self, writes: Sequence[Write]) -> list[WriteResult]:
         """Carry out a batch of writes to records, as `MetaBackend.apply` does; deleted messages' payloads go too."""
