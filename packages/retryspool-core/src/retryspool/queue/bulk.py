@@ -62,7 +62,7 @@ class Tally:
 def select(spool: Spool, where: Filter) -> Iterator[MessageMetadata]:
     """Yield the records that are meant, in constant memory; see `MetaBackend.iter_messages`."""
     for state in where.states or State:
-        yield from filter(where.matches, spool.meta.iter_messages(state))
+        yield from filter(where.matches, map(spool.shown, spool.meta.iter_messages(state)))
 
 
 def at_rest(record: MessageMetadata, now: datetime) -> MessageMetadata | None:
@@ -118,7 +118,7 @@ class Bulk:
         """Make the change, or only count; `progress` is called after each batch."""
         for batch in batched(self._candidates(), self._batch_size):
             self.tally.looked_at += len(batch)
-            meant = [record for record in batch if self._where.matches(record)]
+            meant = [record for record in batch if self._where.matches(self._spool.shown(record))]
             self.tally.matched += len(meant)
             self._change_batch(meant, dry_run=dry_run)
             progress(self.tally)
@@ -133,7 +133,7 @@ class Bulk:
 
     def _change_batch(self, batch: Sequence[MessageMetadata], *, dry_run: bool) -> None:
         planned = {record.id: write for record in batch if (write := self._write(record)) is not None}
-        records = [record for record in batch if record.id in planned]
+        records = [self._spool.shown(record) for record in batch if record.id in planned]
         if records and self._before is not None and not dry_run:
             records = list(self._before(records))
         if dry_run:
@@ -157,7 +157,11 @@ class Bulk:
         elif self._change.made is None:
             return Delete(record.id, if_version=record.version)
         else:
-            changed = self._spread(self._change.made(resting))
+            try:
+                changed = self._spread(self._spool.changed(resting, self._change.made))
+            except StorageError as error:  # sealed headers that can't be read
+                self._count(record, error)
+                return None
             if changed != record:
                 return Update(changed, if_version=record.version)
             self.tally.skipped["nothing to change"] += 1

@@ -39,7 +39,9 @@ class Operations:
         return self._try(
             message_id,
             change,
-            lambda record: self._spool.meta.update_meta(message_id, made(record), if_version=record.version),
+            lambda record: self._spool.shown(
+                self._spool.meta.update_meta(message_id, self._spool.changed(record, made), if_version=record.version)
+            ),
             force=force,
         )
 

@@ -135,7 +135,7 @@ class Producer:
         :raises MessageExistsError: it's gone already: its message is done with
         """
         try:
-            return self._spool.get(error.message_id)
+            return self._spool.shown(self._spool.get(error.message_id))
         except MessageNotFoundError:
             raise error from None
 

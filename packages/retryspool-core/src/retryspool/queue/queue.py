@@ -72,7 +72,7 @@ class Queue(Operated):
         *,
         meta: str | None = None,
         data: str | None = None,
-        middleware: Sequence[Middleware] = (),
+        middleware: Sequence[Middleware | str] = (),
         policies: Mapping[str, RetryPolicy] | None = None,
         **settings: Unpack[QueueSettings],
     ) -> Self:
@@ -81,7 +81,8 @@ class Queue(Operated):
         :param path: a folder, made if it isn't there
         :param meta: the metadata backend's URL, such as `redis://localhost/0`
         :param data: the data backend's URL, such as `s3://bucket/outbox`
-        :param middleware: what payloads go through; the first gets the user's bytes
+        :param middleware: what payloads go through, each an object, a name such as `zstd`, or a URL such as
+            `zstd:?level=3`; the first gets the user's bytes
         :param policies: retry policies by name, beside `exponential`
         :param settings: the fields of `QueueOptions`
         :raises InvalidOptionError: a setting is outside its range, or neither a folder nor two URLs were given
@@ -212,7 +213,7 @@ class Queue(Operated):
 
         :raises MessageNotFoundError: there's none
         """
-        return self.spool.get(message_id)
+        return self.spool.shown(self.spool.get(message_id))
 
     def open_payload(self, message_id: str) -> BinaryIO:
         """Return a readable binary file of a message's payload, as it was handed in.
@@ -243,7 +244,7 @@ class Queue(Operated):
 
     def iter(self, state: State) -> Iterator[MessageMetadata]:
         """Yield the records of a state, in no particular order, in constant memory."""
-        return self.spool.meta.iter_messages(state)
+        return map(self.spool.shown, self.spool.meta.iter_messages(state))
 
     def count(self, state: State) -> int:
         """Return how many messages are in a state."""
