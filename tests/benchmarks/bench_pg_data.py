@@ -19,7 +19,8 @@ from harness import Row, faster, in_turns, run
 
 from retryspool.ids import new_message_id
 from retryspool_cli.servers import PostgresServer
-from retryspool_pg_data import PgDataBackend, PgDataFactory
+from retryspool_pg_data import PgDataFactory
+from retryspool_pg_data.backend import PgDataBackend
 
 MIB = 1024 * 1024
 SMALL = 100

@@ -23,7 +23,8 @@ from retryspool.ids import new_message_id
 from retryspool.meta import MetaBackend, Move, Store
 from retryspool.model import MessageMetadata, State, utc_now
 from retryspool_cli.servers import RedisServer
-from retryspool_redis_meta import RedisMetaBackend, RedisMetaFactory
+from retryspool_redis_meta import RedisMetaFactory
+from retryspool_redis_meta.backend import RedisMetaBackend
 from retryspool_redis_meta.codec import encode
 
 COUNT = 200

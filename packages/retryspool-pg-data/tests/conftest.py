@@ -8,7 +8,8 @@ from pg_tables import Tables
 from psycopg.conninfo import conninfo_to_dict
 
 from retryspool.conformance.proxy import Proxy
-from retryspool_pg_data import PgDataBackend, PgDataFactory
+from retryspool_pg_data import PgDataFactory
+from retryspool_pg_data.backend import PgDataBackend
 
 
 @pytest.fixture

@@ -13,7 +13,8 @@ from psycopg.conninfo import make_conninfo
 
 from retryspool.model import Severity
 from retryspool_cli.servers import PostgresServer
-from retryspool_pg_data import PgDataBackend, PgDataFactory
+from retryspool_pg_data import PgDataFactory
+from retryspool_pg_data.backend import PgDataBackend
 
 
 def test_a_server_that_may_lose_everything_is_found_out(new_postgres: Callable[..., PostgresServer]) -> None:

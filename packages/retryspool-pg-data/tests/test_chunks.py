@@ -24,7 +24,8 @@ from retryspool.errors import (
     DeadlineExceededError,
 )
 from retryspool.model import utc_now
-from retryspool_pg_data import PgDataBackend, PgDataFactory, keeper
+from retryspool_pg_data import PgDataFactory, keeper
+from retryspool_pg_data.backend import PgDataBackend
 
 CHUNK = 64 * 1024
 LARGE = os.urandom(CHUNK * 3 + 5)

@@ -25,7 +25,8 @@ from retryspool.errors import (
     StorageError,
 )
 from retryspool_cli.servers import PostgresServer
-from retryspool_pg_data import PgDataBackend, PgDataFactory
+from retryspool_pg_data import PgDataFactory
+from retryspool_pg_data.backend import PgDataBackend
 
 LARGE = os.urandom(300_000)
 PASSWORD = "hunter2hunter2"

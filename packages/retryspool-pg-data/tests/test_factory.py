@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import pickle
+import subprocess
+import sys
 
 import pytest
 from psycopg import Connection
 from psycopg_pool import ConnectionPool
 
+import retryspool_pg_data
 from retryspool.errors import InvalidOptionError, InvalidUrlError
 from retryspool.plugins import data_factory_at, get_data_factory
 from retryspool_pg_data import BoundedConnection, PgDataFactory
@@ -102,6 +105,23 @@ def test_it_is_found_by_name_and_by_each_scheme() -> None:
     assert PgDataFactory is get_data_factory("pg")
     for scheme in ("pg", "postgres", "postgresql"):
         assert isinstance(data_factory_at(f"{scheme}://h/d"), PgDataFactory)
+
+
+def test_whoever_only_lists_plugins_does_not_import_psycopg() -> None:
+    script = (
+        "import sys, retryspool_pg_data; from retryspool.plugins import get_data_factory; "
+        "assert retryspool_pg_data.PgDataFactory is get_data_factory('pg'); "
+        "print([name for name in sys.modules if name.startswith('psycopg')])"
+    )
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+
+    assert "[]\n" == ran.stdout
+
+
+def test_the_package_has_what_it_exports_and_nothing_else() -> None:
+    assert issubclass(retryspool_pg_data.BoundedConnection, Connection)
+    with pytest.raises(AttributeError, match="'retryspool_pg_data' has no attribute 'Bounded'"):
+        retryspool_pg_data.Bounded  # type: ignore[attr-defined]  # noqa: B018  # pyright: ignore[reportAttributeAccessIssue, reportUnusedExpression]
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,8 @@ from psycopg_pool import ConnectionPool
 
 from retryspool import deadline
 from retryspool.errors import BackendError, BackendUnavailableError, DataExistsError, DataNotFoundError, StorageError
-from retryspool_pg_data import BoundedConnection, PgDataBackend, PgDataFactory
+from retryspool_pg_data import BoundedConnection, PgDataFactory
+from retryspool_pg_data.backend import PgDataBackend
 
 LARGE = os.urandom(300_000)
 

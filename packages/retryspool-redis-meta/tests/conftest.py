@@ -6,7 +6,8 @@ from uuid import uuid4
 import pytest
 from redis import Redis
 
-from retryspool_redis_meta import RedisMetaBackend, RedisMetaFactory
+from retryspool_redis_meta import RedisMetaFactory
+from retryspool_redis_meta.backend import RedisMetaBackend
 
 
 @pytest.fixture

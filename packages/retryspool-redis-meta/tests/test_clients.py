@@ -21,7 +21,8 @@ from retryspool.conformance.proxy import Proxy
 from retryspool.errors import BackendClosedError, BackendError, DeadlineExceededError
 from retryspool.meta import Delete, ListOptions, Move, SortBy, Store, Update
 from retryspool.model import MessageMetadata, State, utc_now
-from retryspool_redis_meta import RedisMetaBackend, RedisMetaFactory
+from retryspool_redis_meta import RedisMetaFactory
+from retryspool_redis_meta.backend import RedisMetaBackend
 
 HOUR = timedelta(hours=1)
 
@@ -164,6 +165,27 @@ def test_the_client_of_a_cluster_may_be_passed_in(cluster: str) -> None:
     with RedisMetaFactory(client=client).create() as backend:
         use(backend)
     client.close()
+
+
+def test_a_store_on_a_cluster_is_destroyed(cluster: str) -> None:
+    with RedisCluster.from_url(cluster) as client:
+        for factory in (RedisMetaFactory(cluster), RedisMetaFactory(client=client)):
+            with factory.create() as backend:
+                backend.store_meta("a", MessageMetadata("a"))
+
+            factory.destroy()
+
+            assert [] == client.keys("*")
+
+
+def test_a_node_of_a_cluster_that_has_not_got_the_keys_says_so_when_a_store_is_to_be_destroyed(cluster: str) -> None:
+    with Redis.from_url(cluster) as client:
+        any_client: Any = client
+        slot = any_client.execute_command("CLUSTER", "KEYSLOT", "{retryspool}")
+        any_client.execute_command("CLUSTER", "DELSLOTS", slot)
+
+    with pytest.raises(BackendError, match=r"CLUSTERDOWN|cluster"):
+        RedisMetaFactory(cluster).destroy()
 
 
 # -- forks -------------------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from redis import Redis
 from retryspool.errors import CorruptRecordError, MessageExistsError, MessageNotFoundError
 from retryspool.meta import ListOptions
 from retryspool.model import MessageMetadata, Severity, State
-from retryspool_redis_meta import RedisMetaBackend
+from retryspool_redis_meta.backend import RedisMetaBackend
 
 HOUR = timedelta(hours=1)
 

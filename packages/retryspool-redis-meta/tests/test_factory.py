@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -10,12 +12,25 @@ import pytest
 from retryspool.errors import InvalidOptionError, InvalidUrlError
 from retryspool.model import MessageMetadata, State
 from retryspool.plugins import get_meta_factory, meta_factory_at, open_meta
-from retryspool_redis_meta import RedisMetaBackend, RedisMetaFactory
+from retryspool_redis_meta import RedisMetaFactory
 from retryspool_redis_meta.address import Address, parse_address
+from retryspool_redis_meta.backend import RedisMetaBackend
 
 
 def test_the_backend_is_found_by_its_name() -> None:
     assert RedisMetaFactory is get_meta_factory("redis")
+
+
+def test_whoever_makes_a_factory_or_only_lists_it_does_not_import_redis() -> None:
+    script = (
+        "import sys, retryspool_redis_meta; from retryspool.plugins import get_meta_factory, meta_factory_at; "
+        "assert retryspool_redis_meta.RedisMetaFactory is get_meta_factory('redis'); "
+        "meta_factory_at('redis://me:pw@h/0?prefix=x').in_namespace('a'); "
+        "print([name for name in sys.modules if name.partition('.')[0] == 'redis'])"
+    )
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+
+    assert "[]\n" == ran.stdout
 
 
 @pytest.mark.parametrize(

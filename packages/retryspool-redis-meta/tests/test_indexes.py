@@ -18,7 +18,8 @@ from redis_indexes import Looked
 from retryspool.errors import MessageExistsError, StateConflictError
 from retryspool.meta import Delete, Move, Store, Update, Write
 from retryspool.model import NEVER, ZERO_TIME, MessageMetadata, State, utc_now
-from retryspool_redis_meta import RedisMetaBackend, RedisMetaFactory
+from retryspool_redis_meta import RedisMetaFactory
+from retryspool_redis_meta.backend import RedisMetaBackend
 
 HOUR = timedelta(hours=1)
 

@@ -14,7 +14,8 @@ from redis_indexes import Looked
 
 from retryspool.meta import Store
 from retryspool.model import MessageMetadata, State
-from retryspool_redis_meta import RedisMetaBackend, RedisMetaFactory
+from retryspool_redis_meta import RedisMetaFactory
+from retryspool_redis_meta.backend import RedisMetaBackend
 
 WORKS = "redis_works"
 

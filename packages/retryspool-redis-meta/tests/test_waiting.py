@@ -17,7 +17,8 @@ from retryspool import deadline
 from retryspool.errors import BackendClosedError, BackendUnavailableError
 from retryspool.meta import Move, Store
 from retryspool.model import NEVER, MessageMetadata, State
-from retryspool_redis_meta import RedisMetaBackend, RedisMetaFactory
+from retryspool_redis_meta import RedisMetaFactory
+from retryspool_redis_meta.backend import RedisMetaBackend
 
 HOUR = timedelta(hours=1)
 LONG_S = 45

@@ -5,30 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Self, TypeVar, cast
-
-import psycopg
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
-from psycopg.pq import Conninfo
+from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 from retryspool.data import DataFactory
 from retryspool.errors import InvalidOptionError, InvalidUrlError
-from retryspool.urls import BackendUrl, parse_url, redact
-from retryspool_pg_data import schema
-from retryspool_pg_data.backend import PgDataBackend
-from retryspool_pg_data.connection import BoundedConnection
-from retryspool_pg_data.pool import Connections, OwnPool, Pool
-from retryspool_pg_data.statements import Statements
-from retryspool_pg_data.store import Store
-from retryspool_pg_data.table import Table
+from retryspool.urls import parse_url, redact
+
+if TYPE_CHECKING:
+    from retryspool_pg_data.backend import PgDataBackend
+    from retryspool_pg_data.pool import Pool
 
 __all__ = ["PgDataFactory"]
 
-R = TypeVar("R")
+# psycopg takes a fifth of a second to import, and many only list us: what needs it is imported when it's called.
 
-_SHOWN = ("host", "hostaddr", "port", "dbname", "user", "service")
-_OF_ADDRESS = ("user", "password", "port", "dbname", "connect_timeout")
-"""What libpq knows by name and a URL has elsewhere, or we have under the same name."""
 _CHUNK_BYTES = (64 * 1024, 64 * 1024 * 1024)
 
 
@@ -62,7 +52,8 @@ class PgDataFactory(DataFactory):
     """A pool of `BoundedConnection` to use in place of one of our own; it's left open."""
 
     def __post_init__(self) -> None:
-        Table.parse(self.table)
+        from retryspool_pg_data.opening import check  # noqa: PLC0415 -- psycopg is slow to import
+
         _check_range("max_size", self.max_size, 1, 10_000)
         _check_range("min_size", self.min_size, 0, 10_000)
         _check_range("chunk_bytes", self.chunk_bytes, *_CHUNK_BYTES)
@@ -70,54 +61,29 @@ class PgDataFactory(DataFactory):
             seconds: float = getattr(self, name)
             if not 0 < seconds < math.inf:
                 raise InvalidOptionError(f"{name} is {seconds!r}; it must be a number of seconds above 0")
-        if self.pool is not None:
-            _check_connections(self.pool.connection_class)
-        try:
-            conninfo_to_dict(self.conninfo)
-        except psycopg.Error:  # its text may hold a part of a password
-            raise InvalidOptionError(
-                "conninfo doesn't parse: it is 'host=… port=… dbname=… user=… password=…' or postgresql://…"
-            ) from None
+        check(self)
 
     def __repr__(self) -> str:
         """Without what may be secret."""
-        known = {**conninfo_to_dict(self.conninfo)}
-        shown = {name: str(known[name]) for name in _SHOWN if name in known}
-        return f"PgDataFactory({make_conninfo(**shown)!r}, table={self.table!r})"
+        from retryspool_pg_data.opening import shown  # noqa: PLC0415 -- psycopg is slow to import
+
+        return f"PgDataFactory({shown(self.conninfo)!r}, table={self.table!r})"
 
     def create(self) -> PgDataBackend:
-        table = Table.parse(self.table)
-        doing = f"opening the payloads in table {self.table!r}"
+        from retryspool_pg_data.opening import open_backend  # noqa: PLC0415 -- psycopg is slow to import
 
-        def prepare(connection: BoundedConnection) -> Statements:
-            schema.migrate(connection, table)
-            return Statements.of(table, connection)
-
-        connections = self._connections()
-        try:
-            statements = connections.use(doing, prepare, effect=False)
-        except BaseException:
-            connections.close()
-            raise
-        return PgDataBackend(Store(connections, table, statements, chunk_bytes=self.chunk_bytes))
+        return open_backend(self)
 
     def destroy(self) -> None:
         """Drop the tables."""
-        table = Table.parse(self.table)
-        connections = self._connections()
-        try:
-            connections.use(f"dropping table {self.table!r}", schema.destroy, table, effect=True)
-        finally:
-            connections.close()
+        from retryspool_pg_data.opening import drop_tables  # noqa: PLC0415 -- psycopg is slow to import
 
-    def _connections(self) -> Connections:
-        own = OwnPool(
-            self.conninfo, min(self.min_size, self.max_size), self.max_size, self.connect_timeout, self.prepare
-        )
-        return Connections(self.pool or own, timeout=self.timeout)
+        drop_tables(self)
 
     def in_namespace(self, namespace: str) -> Self:
         """Return the same settings for the table `<table>_<namespace>$`."""
+        from retryspool_pg_data.table import Table  # noqa: PLC0415 -- psycopg is slow to import
+
         return replace(self, table=str(Table.parse(self.table).in_namespace(namespace)))
 
     @classmethod
@@ -127,6 +93,8 @@ class PgDataFactory(DataFactory):
         Our own may follow, as in `?table=x&max_size=50`, and libpq's, as in `?sslmode=require`; a folder with the
         server's socket is `pg:///dbname?host=/run/postgresql`.
         """
+        from retryspool_pg_data.opening import conninfo_of, libpq_settings  # noqa: PLC0415 -- psycopg is slow to import
+
         ours: dict[str, Callable[[str], object]] = {
             "table": str,
             "max_size": int,
@@ -136,49 +104,18 @@ class PgDataFactory(DataFactory):
             "connect_timeout": float,
             "timeout": float,
         }
-        parsed = parse_url(url, {**dict.fromkeys(_libpq_settings(), str), **ours})
+        parsed = parse_url(url, {**dict.fromkeys(libpq_settings(), str), **ours})
         try:
             settings = cast("dict[str, Any]", {name: parsed.settings[name] for name in parsed.settings if name in ours})
-            return cls(_conninfo(parsed), **settings)
+            return cls(conninfo_of(parsed), **settings)
         except InvalidOptionError as error:
             raise InvalidUrlError(f"{redact(url)!r}: {error}") from None
-
-
-def _libpq_settings() -> set[str]:
-    known = {option.keyword.decode() for option in Conninfo.get_defaults()}
-    return known.difference(_OF_ADDRESS)
-
-
-def _conninfo(parsed: BackendUrl) -> str:
-    given = {name: value for name, value in parsed.settings.items() if name in _libpq_settings()}
-    if parsed.host and "host" in given:
-        raise InvalidOptionError("the host is given twice, before the path and as a setting")
-    parts = {
-        "host": parsed.host,
-        "port": parsed.port,
-        "user": parsed.user,
-        "password": parsed.password,
-        "dbname": parsed.path.removeprefix("/"),
-    }
-    wanted = {name: value for name, value in parts.items() if value not in (None, "")}
-    try:
-        return make_conninfo(**cast("dict[str, Any]", {**wanted, **given}))
-    except psycopg.Error:
-        raise InvalidOptionError("libpq doesn't take its settings") from None
 
 
 def _switch(text: str) -> bool:
     if text not in ("on", "off"):
         raise ValueError("it must be on or off")
     return text == "on"
-
-
-def _check_connections(made: type[object]) -> None:
-    if not issubclass(made, BoundedConnection):
-        raise InvalidOptionError(
-            f"pool makes connections of {made.__name__}, which may wait for ever: give it "
-            "connection_class=retryspool_pg_data.BoundedConnection"
-        )
 
 
 def _check_range(name: str, number: int, least: int, most: int) -> None:

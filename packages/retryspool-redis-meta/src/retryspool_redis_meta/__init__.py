@@ -2,9 +2,8 @@
 
 import logging as _logging
 
-from retryspool_redis_meta.backend import RedisMetaBackend
 from retryspool_redis_meta.factory import RedisMetaFactory
 
-__all__ = ["RedisMetaBackend", "RedisMetaFactory"]
+__all__ = ["RedisMetaFactory"]
 
 _logging.getLogger(__name__).addHandler(_logging.NullHandler())  # silent until somebody wants to hear

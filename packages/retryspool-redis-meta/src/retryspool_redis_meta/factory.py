@@ -5,20 +5,18 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import ClassVar, Literal, Self, get_args
-
-from redis import Redis, RedisCluster
+from typing import TYPE_CHECKING, ClassVar, Literal, Self, get_args
 
 from retryspool.errors import InvalidOptionError, InvalidUrlError
 from retryspool.meta import MetaFactory
 from retryspool.namespaces import validate_namespace
 from retryspool.urls import parse_url, redact
-from retryspool_redis_meta.address import SCHEMES, Address, parse_address, without_hosts
-from retryspool_redis_meta.backend import RedisMetaBackend
-from retryspool_redis_meta.connections import Options
-from retryspool_redis_meta.link import Link
-from retryspool_redis_meta.pools import own_pools, pools_of
-from retryspool_redis_meta.server import meet, open_store
+from retryspool_redis_meta.address import SCHEMES, parse_address, without_hosts
+
+if TYPE_CHECKING:
+    from redis import Redis, RedisCluster
+
+    from retryspool_redis_meta.backend import RedisMetaBackend
 
 __all__ = ["Durability", "RedisMetaFactory"]
 
@@ -128,42 +126,15 @@ class RedisMetaFactory(MetaFactory):
         return f"RedisMetaFactory({where!r}, prefix={self.prefix!r}, durability={self.durability!r})"
 
     def create(self) -> RedisMetaBackend:
-        base = f"{{{self.prefix}}}"
-        address = parse_address(self.url)
-        if self.client is None:
-            where, pools = _where(address, self.service), own_pools(self._options(address))
-        else:
-            timeouts = {"timeout": self.timeout, "connect_timeout": self.connect_timeout}
-            where, pools = "the server of the client passed in", pools_of(self.client, base, **timeouts)
-        link = Link(
-            pools,
-            where=where,
-            base=base,
-            timeout=self.timeout,
-            max_connections=self.max_connections,
-            fsync=self.durability == "fsync",
-        )
-        try:
-            server = meet(link, fsync=self.durability == "fsync")
-            last_change = open_store(link)
-        except BaseException:
-            link.close()
-            raise
-        return RedisMetaBackend(link, base, server, last_change)
+        from retryspool_redis_meta.opening import open_backend  # noqa: PLC0415 -- redis is slow to import; many only list us
 
-    def _options(self, address: Address) -> Options:
-        return Options(
-            address=address,
-            timeout=self.timeout,
-            connect_timeout=self.connect_timeout,
-            service=self.service,
-            sentinel_user=self.sentinel_user,
-            sentinel_password=self.sentinel_password,
-            tls_ca=self.tls_ca,
-            tls_certificate=self.tls_certificate,
-            tls_key=self.tls_key,
-            tls_verify=self.tls_verify,
-        )
+        return open_backend(self)
+
+    def destroy(self) -> None:
+        """Remove all the store's keys, those that can't be read too. Other prefixes' are left alone."""
+        from retryspool_redis_meta.opening import remove_keys  # noqa: PLC0415 -- redis is slow to import
+
+        remove_keys(self)
 
     @classmethod
     def from_url(cls, url: str) -> Self:
@@ -178,13 +149,3 @@ class RedisMetaFactory(MetaFactory):
     def in_namespace(self, namespace: str) -> Self:
         """Return a factory of the store whose prefix has `:namespace` after this one's."""
         return replace(self, prefix=f"{self.prefix}:{validate_namespace(namespace)}")
-
-
-def _where(address: Address, service: str) -> str:
-    """Return what errors call the server: without user and password."""
-    if address.path:
-        return f"redis+unix://{address.path}"
-    hosts = ",".join(f"{host}:{port}" for host, port in address.hosts)
-    if address.by_sentinel:
-        return f"redis+sentinel://{hosts}?service={service}"
-    return f"{'rediss' if address.tls else 'redis'}://{hosts}/{address.database}"

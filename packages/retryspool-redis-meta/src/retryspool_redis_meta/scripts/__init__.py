@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from importlib.resources import files
 
-__all__ = ["CLAIM", "GET", "OLDEST", "OPEN", "WALK", "WRITE", "Script"]
+__all__ = ["CLAIM", "GET", "OLDEST", "OPEN", "REMOVE", "WALK", "WRITE", "Script"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,3 +28,4 @@ GET = _script("get")
 WALK = _script("walk")
 OLDEST = _script("oldest")
 OPEN = _script("open")
+REMOVE = _script("remove")
