@@ -13,6 +13,7 @@ from retryspool.queue.handlers import Handle, Handler
 from retryspool.queue.message import Message
 from retryspool.queue.options import QueueOptions, QueueSettings
 from retryspool.queue.outcome import BOUNCE_ERROR_HEADER
+from retryspool.queue.pausing import Pause, Paused
 from retryspool.queue.policy import DEFAULT_RETRY, ExponentialRetry, FixedRetry, RetryPolicy, ScheduledRetry
 from retryspool.queue.producer import EnqueueResult, IfExists, MessageWriter, NotBefore, Outgoing
 from retryspool.queue.queue import Queue
@@ -34,6 +35,8 @@ __all__ = [
     "MessageWriter",
     "NotBefore",
     "Outgoing",
+    "Pause",
+    "Paused",
     "Queue",
     "QueueOptions",
     "QueueSettings",

@@ -15,6 +15,7 @@ from retryspool.model import MessageMetadata, State, utc_now
 from retryspool.queue.capacity import Capacity
 from retryspool.queue.handlers import Handlers
 from retryspool.queue.options import QueueOptions
+from retryspool.queue.pausing import Paused, Pausing
 from retryspool.spool import Spool
 
 __all__ = ["Dispatcher"]
@@ -54,6 +55,8 @@ class Dispatcher:
         self._owner = owner
         self._hand_out = hand_out
         self._until_idle = until_idle
+        self._pausing = Pausing(spool.meta)
+        self._paused = Paused(None, {})
         self._turn = 0
         self._failing_s = _FIRST_PAUSE_S
         self._missing_s = _FIRST_PAUSE_S
@@ -63,6 +66,10 @@ class Dispatcher:
         """Claim nothing any more; `run()` ends soon."""
         self._stopped.set()
         self._capacity.stop()
+
+    def is_paused(self, record: MessageMetadata) -> bool:
+        """Tell whether a message that was claimed shouldn't begin: it, or the spool, was paused meanwhile."""
+        return self._paused.spool is not None or record.route in self._paused.routes
 
     def run(self) -> None:
         """Claim and hand out until stopped."""
@@ -84,9 +91,7 @@ class Dispatcher:
         was_idle = not self._capacity.unsettled
         since = time.monotonic()
         sources = self._sources()
-        claimed = self._spool.meta.claim(
-            sources, limit=limit, lease=timedelta(seconds=self._options.lease_s), owner=self._owner
-        )
+        claimed = self._claim_from(sources, limit)
         self._failing_s = _FIRST_PAUSE_S
         if claimed:
             self._missing_s = _FIRST_PAUSE_S
@@ -99,6 +104,18 @@ class Dispatcher:
             else:
                 self._wait(sources)
         return True
+
+    def _claim_from(self, sources: Sequence[State], limit: int) -> Sequence[MessageMetadata]:
+        self._paused = self._pausing.get()
+        if self._paused.spool is not None:
+            return ()
+        return self._spool.meta.claim(
+            sources,
+            limit=limit,
+            lease=timedelta(seconds=self._options.lease_s),
+            owner=self._owner,
+            exclude_routes=self._paused.exclusions(),
+        )
 
     def _sources(self) -> Sequence[State]:
         """Return the states to claim from, each of them first in its turn, so that none starves the others."""

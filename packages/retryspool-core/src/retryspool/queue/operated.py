@@ -13,6 +13,7 @@ from retryspool.queue.counters import Counters
 from retryspool.queue.filtering import Filter
 from retryspool.queue.operations import Operations
 from retryspool.queue.options import QueueOptions
+from retryspool.queue.pausing import Pause, Paused, Pausing
 from retryspool.spool import Spool
 
 __all__ = ["Operated"]
@@ -117,6 +118,40 @@ class Operated:
             progress=progress or _nothing,
             before=before,
         )
+
+    # -- pausing -------------------------------------------------------------------------------------------------------
+
+    def pause(self, route: str | None = None, *, by: str = "", reason: str = "") -> Pause:
+        """Let no worker of this store claim anything, or nothing of a route, until it's resumed.
+
+        What handlers are at is finished; what was claimed and hasn't begun is given back. It outlives all processes.
+
+        :param route: this route alone; the whole spool if None
+        :raises NotSupportedError: the metadata backend keeps no notes
+        """
+        return Pausing(self.spool.meta).pause(route, by, reason)
+
+    def resume(self, route: str | None = None) -> bool:
+        """Let workers claim again: from the spool, or of a route; returns False if that wasn't paused.
+
+        Routes that are paused by themselves stay so when the spool is resumed.
+
+        :raises NotSupportedError: the metadata backend keeps no notes
+        """
+        return Pausing(self.spool.meta).resume(route)
+
+    def resume_all(self) -> None:
+        """Let workers claim again, from the spool and of all routes.
+
+        :raises NotSupportedError: the metadata backend keeps no notes
+        """
+        Pausing(self.spool.meta).resume_all()
+
+    def paused(self) -> Paused:
+        """Return what is paused, since when, by whom and why."""
+        return Pausing(self.spool.meta).get()
+
+    # -- pruning -------------------------------------------------------------------------------------------------------
 
     def prune(self) -> int:
         """Delete what is kept for long enough, and return how many; a worker does so now and then.

@@ -163,7 +163,7 @@ class Worker:
 
     def _handle(self) -> None:
         while (job := self._lanes.take()) is not None:
-            if self._stopping:
+            if self._stopping or self._dispatcher.is_paused(job.record):
                 job.outcome = Released()
             else:
                 self._runner.run(job)
