@@ -22,12 +22,14 @@ from retryspool.meta import (
     Write,
     WriteResult,
     check_claim,
+    check_note,
     check_writes,
 )
 from retryspool.model import Finding, MessageMetadata, State
 from retryspool_redis_meta.codec import decode, quoted, state_text, time_of
 from retryspool_redis_meta.link import Link
 from retryspool_redis_meta.listing import listed
+from retryspool_redis_meta.notes import get_notes, set_note
 from retryspool_redis_meta.scripts import CLAIM, GET, OLDEST, WALK, WRITE
 from retryspool_redis_meta.server import Server
 from retryspool_redis_meta.survey import survey
@@ -44,7 +46,9 @@ _MOST_AHEAD = 1000
 class RedisMetaBackend(MetaBackend):
     """Records in Redis. Made by `RedisMetaFactory`."""
 
-    capabilities: ClassVar[MetaCapabilities] = MetaCapabilities(processes=True, durable=True, server_clock=True)
+    capabilities: ClassVar[MetaCapabilities] = MetaCapabilities(
+        processes=True, durable=True, server_clock=True, contract="1.1"
+    )
 
     def __init__(self, link: Link, base: str, server: Server, last_change: bytes) -> None:
         self._link = link
@@ -117,6 +121,7 @@ class RedisMetaBackend(MetaBackend):
         lease: timedelta,
         owner: str,
         exclude_routes: Collection[str] = (),
+        oldest_first: bool = False,
     ) -> list[MessageMetadata]:
         check_claim(sources, limit=limit, lease=lease, owner=owner)
         states = [state_text(state) for state in sources]
@@ -124,7 +129,7 @@ class RedisMetaBackend(MetaBackend):
         claimed: list[MessageMetadata] = []
         while len(claimed) < limit:
             at_once = min(limit - len(claimed), _CLAIMS_AT_ONCE)
-            sought = (quoted(owner), *lease_parts(lease), at_once, len(states))
+            sought = (quoted(owner), *lease_parts(lease), at_once, int(oldest_first), len(states))
             answer: list[bytes] = self._link.write(CLAIM, *sought, *states, *excluded, durable=False)
             claimed += self._readable(answer, State.ACTIVE)
             if len(answer) < 3 * at_once:
@@ -177,6 +182,15 @@ class RedisMetaBackend(MetaBackend):
     def wait_for_change(self, timeout: float) -> bool:
         self._link.check()
         return self._changes.wait(timeout)
+
+    def get_notes(self) -> Mapping[str, str]:
+        """Return all notes that can be read, by name."""
+        return get_notes(self._link, self._base)
+
+    def set_note(self, name: str, text: str | None) -> None:
+        """Set a note, or remove it if `text` is None."""
+        check_note(name, text)
+        set_note(self._link, name, text)
 
     def check(self) -> Iterator[Finding]:
         self._link.check()

@@ -9,6 +9,7 @@ from retryspool.errors import BackendError, BackendUnavailableError, CorruptReco
 from retryspool.model import Finding, Severity, State
 from retryspool_redis_meta.codec import decode, state_text
 from retryspool_redis_meta.link import Link
+from retryspool_redis_meta.notes import damaged_notes
 from retryspool_redis_meta.scripts import WALK
 from retryspool_redis_meta.server import info
 
@@ -27,6 +28,7 @@ def survey(link: Link, base: str) -> Iterator[Finding]:
     """Yield the findings; those on records cost one look at each, in small steps."""
     yield from _settings(link)
     yield from _records(link, base)
+    yield from damaged_notes(link, base)
 
 
 def _settings(link: Link) -> Iterator[Finding]:

@@ -10,6 +10,7 @@
 --   {prefix}:heads:S        zset      the first of each lane, in the order in which they are claimed
 --   {prefix}:counts         hash      how many messages a state has
 --   {prefix}:damaged        set       ids that claims have come across whose records can't be read
+--   {prefix}:notes          hash      the notes, by name
 --   {prefix}:changes        stream    the last changes that may be work for somebody, of which only the last counts
 --   {prefix}:format         string    the version of this layout
 --

@@ -103,6 +103,17 @@ function kinds.damaged(id, state)
   return 'ok'
 end
 
+-- Sets a note, or removes it: a change that ends the waiting of others, as work does.
+function kinds.note(name, what, text)
+  if what == 'set' then
+    call('HSET', base .. ':notes', name, text)
+  else
+    call('HDEL', base .. ':notes', name)
+  end
+  is_work = true
+  return 'ok'
+end
+
 local answers = {}
 for at = 2, #ARGV, 5 do
   local done, answer = pcall(kinds[ARGV[at]], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4])
