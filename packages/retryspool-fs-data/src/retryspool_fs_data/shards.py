@@ -23,7 +23,8 @@ from retryspool_fs_data.temporary import TemporaryFile
 __all__ = ["Shards"]
 
 _MOST_OPEN = 256
-_ATTEMPTS = 100
+_ATTEMPTS = 1000
+"""How often a directory is made again that others have removed meanwhile."""
 _TIDY_INTERVAL_S = 1.0
 """How often at most a shard is tried to be removed: one that is emptied and filled all the time would else cost each
 message the making and syncing of a directory."""
