@@ -168,6 +168,17 @@ def test_one_thread_needs_one_connection_and_many_get_many(factory: PgDataFactor
         wait_until(lambda: 0 == connections())
 
 
+def test_one_thread_goes_on_with_the_connection_that_was_used_last(backend: PgDataBackend) -> None:
+    connections = backend._store.connections
+    taken = [connections.take("taking it") for _ in range(4)]
+    for connection in taken[1:] + taken[:1]:
+        connections.give_back(connection)
+
+    used = [connections.use("asking", lambda connection: connection.info.backend_pid, effect=False) for _ in range(9)]
+
+    assert [taken[0].info.backend_pid] * 9 == used
+
+
 # -- a pool that is passed in ------------------------------------------------------------------------------------------
 
 

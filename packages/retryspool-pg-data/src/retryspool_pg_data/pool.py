@@ -52,6 +52,14 @@ class _LazyPool(ConnectionPool[BoundedConnection]):
         with self._lock:
             self._min_size = count
 
+    def _get_ready_connection(self, timeout: float | None) -> BoundedConnection | None:
+        """Take the connection that was used last: its process in the server has at hand what it needs.
+
+        psycopg's own takes turns, so that one thread would go from one cold process to the next.
+        """
+        self._pool.rotate(1)
+        return super()._get_ready_connection(timeout)
+
     def disown(self) -> None:
         """Do nothing at its end, as if it were closed: it's the parent's, before a fork."""
         self._closed = True
