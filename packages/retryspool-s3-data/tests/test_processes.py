@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import weakref
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import boto3
@@ -127,6 +130,39 @@ def test_closing_the_backend_closes_its_connections_but_for_open_readers(backend
         backend.get_data_reader("a")
     with reader:
         assert content[10:] == reader.read()
+
+
+def test_a_closed_backend_keeps_no_connection_and_no_client(seaweed: S3DataFactory) -> None:
+    def sockets() -> int:
+        return sum(descriptor.is_socket() for descriptor in Path("/dev/fd").iterdir())
+
+    before = sockets()
+    backend = seaweed.create()
+    backend.store_data("a", b"x")
+    client = weakref.ref(backend._store.client)
+    assert before + 1 == sockets()
+
+    backend.close()
+    assert before == sockets()
+    del backend
+    gc.collect()
+    assert client() is None
+
+
+def test_each_backend_finds_the_credentials_of_its_own_time(
+    seaweed: S3DataFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert seaweed.access_key is not None
+    assert seaweed.secret_key is not None
+    found = replace(seaweed, access_key=None, secret_key=None)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", seaweed.access_key)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "another")
+    with pytest.raises(BackendError, match="SignatureDoesNotMatch"):
+        found.create()
+
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", seaweed.secret_key)
+    with found.create() as backend:
+        assert 1 == backend.store_data("a", b"x")
 
 
 def test_of_many_payloads_each_has_its_result(factory: S3DataFactory) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from copy import copy
 from functools import cache
 from typing import TYPE_CHECKING, Any, cast
 
 from botocore.config import Config
-from botocore.session import get_session
+from botocore.handlers import BUILTIN_HANDLERS, REGISTER_FIRST, REGISTER_LAST
+from botocore.hooks import EventAliaser, HierarchicalEmitter
+from botocore.session import Session
 
 from retryspool_s3_data.transport import keep_to_deadlines
 
@@ -35,9 +38,7 @@ def make_client(settings: S3DataFactory) -> S3Client:
         tcp_keepalive=True,
         user_agent_extra="retryspool",
     )
-    session: Any = get_session()  # one for each client: a shared one isn't safe between threads, nor after a fork
-    session.register_component("data_loader", _models())
-    client: S3Client = session.create_client(
+    client: S3Client = _new_session().create_client(
         "s3",
         config=config,
         endpoint_url=settings.endpoint,
@@ -50,7 +51,31 @@ def make_client(settings: S3DataFactory) -> S3Client:
     return client
 
 
+def _new_session() -> Any:
+    """Return a session of its own for a client: a shared one isn't safe between threads, nor after a fork.
+
+    It also remembers the credentials and the configuration that it finds, and the next client is to find its own.
+    """
+    session: Any = Session(event_hooks=copy(_handlers()), include_builtin_handlers=False)
+    session.register_component("data_loader", _models())
+    return session
+
+
+# What sessions have in common takes most of a client's time, and once a process is enough.
+
+
+@cache
+def _handlers() -> Any:
+    """Return botocore's own handlers of events, to be copied: registering them looks at the signature of each."""
+    handlers = HierarchicalEmitter()
+    events: Any = EventAliaser(handlers)
+    ways = {(): events.register, (REGISTER_FIRST,): events.register_first, (REGISTER_LAST,): events.register_last}
+    for event, handler, *way in cast("Any", BUILTIN_HANDLERS):
+        ways[tuple(way)](event, handler)
+    return handlers
+
+
 @cache
 def _models() -> Any:
-    """Return what loads botocore's description of S3, which takes most of a client's time: once a process is enough."""
-    return cast("Any", get_session()).get_component("data_loader")
+    """Return what loads botocore's description of S3."""
+    return cast("Any", Session()).get_component("data_loader")

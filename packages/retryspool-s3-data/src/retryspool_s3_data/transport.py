@@ -20,6 +20,7 @@ from __future__ import annotations
 import io
 import threading
 from contextvars import ContextVar
+from functools import cache
 from http.client import HTTPResponse, RemoteDisconnected
 from typing import TYPE_CHECKING, Any, cast
 
@@ -87,6 +88,7 @@ def keep_to_deadlines(client: S3Client, send_timeout_s: float | None = None) -> 
     events.register("before-send.s3", _send_body_at_once, unique_id="retryspool-s3-data-send")
 
 
+@cache
 def _pools(send_timeout_s: float | None) -> dict[str, type]:
     connection = type("Connection", (_Connection, AWSHTTPConnection), {"send_timeout": send_timeout_s})
     secure = type("SecureConnection", (_Connection, AWSHTTPSConnection), {"send_timeout": send_timeout_s})
