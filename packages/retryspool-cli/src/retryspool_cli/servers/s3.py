@@ -57,7 +57,7 @@ class S3Server(BucketServer):
             "filer": "true",
             "filer.port": filer,
             "filer.localSocket": "filer.sock",
-            "master.electionTimeout": "1s",  # it elects itself, after a restart too
+            "master.peers": "none",  # there's nobody to elect, and nothing to wait for
             "master.port": master,
             "master.telemetry": "false",
             "master.volumeSizeLimitMB": _VOLUME_MB,
