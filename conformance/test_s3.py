@@ -1,6 +1,7 @@
 """The data backend on S3 against the contract: on a server made for use, and on one with the errors of AWS."""
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from typing import Any
 
 import boto3
@@ -22,6 +23,12 @@ _NOW_AND_THEN = "not tried: it would pass now and then"
 _GO_PAYLOADS = {"msg-1": b"Subject: hello\r\n", "MSG-1": bytes(range(256)), "empty": b"", "large": b"x" * 3_000_000}
 
 
+@cache
+def _session() -> Any:
+    """Return the session of all clients of these tests: each one loads botocore's description of S3, of 12 MB, anew."""
+    return boto3.session.Session()
+
+
 class _OnS3(DataBackendSuite):
     where: str
     client: Any
@@ -35,7 +42,7 @@ class _OnS3(DataBackendSuite):
     def connect(self) -> Any:
         """Make a client of the driver's own."""
         factory = S3DataFactory.from_url(self.where)
-        return boto3.session.Session().client(
+        return _session().client(
             "s3",
             endpoint_url=factory.endpoint,
             region_name=factory.region,
@@ -70,19 +77,25 @@ class _OnS3(DataBackendSuite):
         return S3DataFactory(bucket, client=self.client).in_namespace(namespace), works
 
 
+@pytest.fixture(scope="module")
+def s3_to_restart() -> Iterator[S3Server]:
+    """A server apart from the one that all tests share."""
+    with S3Server() as server:
+        yield server
+
+
 class TestS3Data(_OnS3):
     server: S3Server | None
 
     @pytest.fixture(autouse=True)
-    def _on_a_server(
-        self, request: pytest.FixtureRequest, s3_url: str, new_s3: Callable[[], S3Server]
-    ) -> Iterator[None]:
-        """Use the server that all tests share, or one of the test's own if it's to be restarted."""
-        self.server = new_s3() if is_restarted(request) else None
+    def _on_a_server(self, request: pytest.FixtureRequest, s3_url: str) -> Iterator[None]:
+        """Use the server that all tests share, or another one if it's to be restarted."""
+        self.server = request.getfixturevalue("s3_to_restart").start() if is_restarted(request) else None
         self.where = self.server.url if self.server else s3_url
         self.client = self.connect()
         yield
         self.client.close()
+        del self.client  # pytest keeps each test's instance to the end
 
     def sever_network(self, namespace: str, through: Through) -> DataFactory:
         return S3DataFactory.from_url(reroute(self.where, through)).in_namespace(namespace)
@@ -101,6 +114,7 @@ class TestS3DataOnMoto(_OnS3):
         self.client = self.connect()
         yield
         self.client.close()
+        del self.client  # pytest keeps each test's instance to the end
 
     @_ALWAYS_2010
     @clause("DATA-22")
