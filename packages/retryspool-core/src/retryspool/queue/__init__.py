@@ -17,6 +17,7 @@ from retryspool.queue.pausing import Pause, Paused
 from retryspool.queue.policy import DEFAULT_RETRY, ExponentialRetry, FixedRetry, RetryPolicy, ScheduledRetry
 from retryspool.queue.producer import EnqueueResult, IfExists, MessageWriter, NotBefore, Outgoing
 from retryspool.queue.queue import Queue
+from retryspool.queue.routes import RouteOptions, RouteStatus
 
 __all__ = [
     "BOUNCE_ERROR_HEADER",
@@ -41,6 +42,8 @@ __all__ = [
     "QueueOptions",
     "QueueSettings",
     "RetryPolicy",
+    "RouteOptions",
+    "RouteStatus",
     "ScheduledRetry",
     "Tally",
     "current_message_id",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 
 from retryspool.queue.options import QueueOptions
 
@@ -18,10 +19,15 @@ than can start now: what it took ahead would wait here while another worker is i
 
 
 class Capacity:
-    """The messages under this worker's lease: those whose handler isn't done, and those that aren't settled."""
+    """The messages under this worker's lease: those whose handler isn't done, and those that aren't settled.
 
-    def __init__(self, options: QueueOptions) -> None:
+    :param parked: returns how many of them can't begin yet, for the sake of their destination: no handler waits for
+        these, and so others may be claimed instead
+    """
+
+    def __init__(self, options: QueueOptions, parked: Callable[[], int] = lambda: 0) -> None:
         self._options = options
+        self._parked = parked
         self._changed = threading.Condition()
         self._waiting = False
         self._stopped = False
@@ -36,6 +42,13 @@ class Capacity:
         """Messages that are claimed and not settled yet."""
         return self._unsettled
 
+    @property
+    def shortage(self) -> int:
+        """How many more messages should be settled, or given back, for a claim of some size to be possible."""
+        options = self._options
+        reserve = max(1, min(options.batch_size, options.max_active // 4))
+        return self._unsettled + reserve - options.max_active
+
     def wait(self) -> int:
         """Wait until messages may be claimed, and return how many; 0 once stopped."""
         with self._changed:
@@ -47,7 +60,7 @@ class Capacity:
 
     def _room(self) -> int:
         """Return how many messages may be claimed; none while enough are claimed ahead to go on claiming in batches."""
-        ahead = self._unhandled - self._options.concurrency
+        ahead = self._unhandled - self._parked() - self._options.concurrency
         if ahead >= 0 and ahead >= (self._ahead + 1) // 2:
             return 0
         room = min(self._options.batch_size, self._ahead - ahead, self._options.max_active - self._unsettled)
@@ -60,10 +73,10 @@ class Capacity:
             self._since = now
             self._finished = 0
 
-    def wait_until_settled(self, timeout_s: float) -> None:
-        """Wait until nothing is unsettled, at the most for `timeout_s` seconds, or until stopped."""
+    def wait_until_settled(self, timeout_s: float, or_if: Callable[[], bool]) -> None:
+        """Wait until nothing is unsettled or `or_if()`, at the most for `timeout_s` seconds, or until stopped."""
         with self._changed:
-            self._changed.wait_for(lambda: self._stopped or not self._unsettled, timeout_s)
+            self._changed.wait_for(lambda: self._stopped or not self._unsettled or or_if(), timeout_s)
 
     def claimed(self, count: int) -> None:
         """Take note of claimed messages."""

@@ -7,13 +7,14 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from datetime import timedelta
 
 from retryspool.errors import BackendClosedError, StorageError
 from retryspool.meta import StateCounter
 from retryspool.model import MessageMetadata, State, utc_now
 from retryspool.queue.capacity import Capacity
+from retryspool.queue.claiming import Claiming
 from retryspool.queue.handlers import Handlers
+from retryspool.queue.lanes import Lanes
 from retryspool.queue.options import QueueOptions
 from retryspool.queue.pausing import Paused, Pausing
 from retryspool.spool import Spool
@@ -29,6 +30,9 @@ _FIRST_PAUSE_S = 0.01
 _LONGEST_PAUSE_S = 5.0
 """Between two tries, if the last failed or didn't get what should have been due."""
 
+_PASSED_OVER_PAUSE_S = 1.0
+"""The same, while routes are passed over: theirs may be what is due, or hide when others' messages will be."""
+
 
 class Dispatcher:
     """Claims messages as fast as they can be handled.
@@ -43,6 +47,7 @@ class Dispatcher:
         options: QueueOptions,
         handlers: Handlers,
         capacity: Capacity,
+        lanes: Lanes,
         *,
         owner: str,
         hand_out: Callable[[Sequence[MessageMetadata], float], None],
@@ -52,7 +57,8 @@ class Dispatcher:
         self._options = options
         self._handlers = handlers
         self._capacity = capacity
-        self._owner = owner
+        self._lanes = lanes
+        self._claiming = Claiming(spool.meta, options, lanes, owner)
         self._hand_out = hand_out
         self._until_idle = until_idle
         self._pausing = Pausing(spool.meta)
@@ -91,31 +97,29 @@ class Dispatcher:
         was_idle = not self._capacity.unsettled
         since = time.monotonic()
         sources = self._sources()
-        claimed = self._claim_from(sources, limit)
+        openings = self._lanes.openings
+        claimed, is_all = self._claim_from(sources, limit)
         self._failing_s = _FIRST_PAUSE_S
         if claimed:
-            self._missing_s = _FIRST_PAUSE_S
+            if not self._claiming.has_passed_over:
+                self._missing_s = _FIRST_PAUSE_S
             self._hand_out(claimed, since)
-        elif self._until_idle and was_idle:
+        elif self._until_idle and was_idle and is_all:
             return False
-        if len(claimed) < limit:
+        if is_all:
             if self._until_idle:
-                self._capacity.wait_until_settled(_LISTEN_S)
+                self._capacity.wait_until_settled(_LISTEN_S, lambda: self._lanes.openings != openings)
             else:
-                self._wait(sources)
+                self._wait(sources, openings)
         return True
 
-    def _claim_from(self, sources: Sequence[State], limit: int) -> Sequence[MessageMetadata]:
+    def _claim_from(self, sources: Sequence[State], limit: int) -> tuple[Sequence[MessageMetadata], bool]:
+        """Return what is claimed, and whether that was all."""
         self._paused = self._pausing.get()
         if self._paused.spool is not None:
-            return ()
-        return self._spool.meta.claim(
-            sources,
-            limit=limit,
-            lease=timedelta(seconds=self._options.lease_s),
-            owner=self._owner,
-            exclude_routes=self._paused.exclusions(),
-        )
+            return (), True
+        claimed = self._claiming.claim(sources, limit, self._paused.exclusions())
+        return claimed, self._claiming.is_all
 
     def _sources(self) -> Sequence[State]:
         """Return the states to claim from, each of them first in its turn, so that none starves the others."""
@@ -124,12 +128,21 @@ class Dispatcher:
         self._turn += 1
         return sources
 
-    def _wait(self, sources: Sequence[State]) -> None:
-        """Wait until something has changed, or is due, or it's time to look whatever one was told."""
-        until = time.monotonic() + min(self._options.poll_s, self._due_in_s(sources))
+    def _wait(self, sources: Sequence[State], openings: int) -> None:
+        """Wait until something has changed, or is due, or it's time to look whatever one was told.
+
+        :param openings: how often routes were opened again when it was decided to wait
+        """
+        probe_s = self._lanes.next_probe_s()
+        most_s = self._options.poll_s if probe_s is None else min(self._options.poll_s, max(probe_s, 0.0))
+        until = time.monotonic() + min(most_s, self._due_in_s(sources))
+        # A backend's wait isn't ended by a route that may be claimed again. That is looked for ever less often: it's seen
+        # late by what it took to come about, at most, while as much as has begun by then still waits to.
+        listen_s = _FIRST_PAUSE_S if self._lanes.may_open_soon else _LISTEN_S
         while (left := until - time.monotonic()) > 0 and not self._stopped.is_set():
-            if self._spool.meta.wait_for_change(min(left, _LISTEN_S)):
+            if self._lanes.openings != openings or self._spool.meta.wait_for_change(min(left, listen_s)):
                 return
+            listen_s = min(listen_s * 2, _LISTEN_S)
 
     def _due_in_s(self, sources: Sequence[State]) -> float:
         meta = self._spool.meta
@@ -141,5 +154,6 @@ class Dispatcher:
         if any(left <= 0 for left in left_s):
             # What is due and yet wasn't claimed isn't for this worker, or not in the index yet: not without a pause.
             left_s.append(self._missing_s)
-            self._missing_s = min(self._missing_s * 2, _LONGEST_PAUSE_S)
+            longest_s = _PASSED_OVER_PAUSE_S if self._claiming.has_passed_over else _LONGEST_PAUSE_S
+            self._missing_s = min(self._missing_s * 2, longest_s)
         return min((left for left in left_s if left > 0), default=self._options.poll_s)

@@ -23,6 +23,7 @@ _RANGES: dict[str, tuple[int, int, str]] = {
     "unhandled_delay_s": (1, _DAY_S, " seconds"),
     "prune_interval_s": (1, _DAY_S, " seconds"),
     "grace_s": (0, _DAY_S, " seconds"),
+    "ageing": (0, 1, " of all claims"),
     "retention_s": (1, 36_500 * _DAY_S, " seconds"),
     "bounce_retention_s": (1, 36_500 * _DAY_S, " seconds"),
 }
@@ -39,6 +40,7 @@ class QueueSettings(TypedDict, total=False):
     concurrency: int
     max_active: int
     batch_size: int
+    ageing: float
     lease_s: float
     poll_s: float
     grace_s: float
@@ -71,6 +73,8 @@ class QueueOptions:
     """Messages claimed at once: running, about to run, or about to be settled; 1 to 100,000."""
     batch_size: int = 100
     """Messages claimed or settled in one go; 1 to 10,000."""
+    ageing: float = 0.1
+    """The share of claims that take the oldest due whatever its priority, so that none waits for ever; 0 to 1."""
     lease_s: float = 60
     """How long a claimed message stays this worker's if it dies, in seconds; 1 s to 24 h. While it lives it renews."""
     poll_s: float = 5

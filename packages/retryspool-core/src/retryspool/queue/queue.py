@@ -26,6 +26,7 @@ from retryspool.queue.options import QueueOptions, QueueSettings
 from retryspool.queue.outcome import Rules
 from retryspool.queue.policy import Policies, RetryPolicy
 from retryspool.queue.producer import EnqueueResult, IfExists, MessageWriter, NotBefore, Outgoing, Producer
+from retryspool.queue.routes import RouteOptions, RouteStatus, RouteTable
 from retryspool.queue.signals import next_event, signals_into
 from retryspool.queue.worker import Worker
 from retryspool.records import due_at
@@ -47,21 +48,30 @@ class Queue(Operated):
 
     :param options: its settings; the defaults if None
     :param policies: retry policies by name, beside `exponential`
+    :param routes: what applies to which destinations, by route or by pattern such as `*.example.org`: an exact name
+        comes first, then the patterns in order, then the defaults of `RouteOptions`
     :raises InvalidOptionError: the options name a policy that there isn't
     """
 
     def __init__(
-        self, spool: Spool, options: QueueOptions | None = None, *, policies: Mapping[str, RetryPolicy] | None = None
+        self,
+        spool: Spool,
+        options: QueueOptions | None = None,
+        *,
+        policies: Mapping[str, RetryPolicy] | None = None,
+        routes: Mapping[str, RouteOptions] | None = None,
     ) -> None:
         self.spool = spool
         self.options = options or QueueOptions()
         self.counters = Counters()
         self._policies = Policies(policies or {}, self.options.retry_policy)
+        self._routes = RouteTable(routes or {})
         self._handlers = Handlers()
         self._producer = Producer(spool, self.options, self._policies, self.counters)
         self._operations = Operations(spool, self._policies)
         self._lock = threading.Lock()  # of the three below
         self._worker: Worker | None = None
+        self._latest: Worker | None = None
         self._stopped: list[Worker] = []
         self._closed = False
 
@@ -74,6 +84,7 @@ class Queue(Operated):
         data: str | None = None,
         middleware: Sequence[Middleware | str] = (),
         policies: Mapping[str, RetryPolicy] | None = None,
+        routes: Mapping[str, RouteOptions] | None = None,
         **settings: Unpack[QueueSettings],
     ) -> Self:
         """Open a queue: on a folder, or on two backends by URL.
@@ -84,13 +95,16 @@ class Queue(Operated):
         :param middleware: what payloads go through, each an object, a name such as `zstd`, or a URL such as
             `zstd:?level=3`; the first gets the user's bytes
         :param policies: retry policies by name, beside `exponential`
+        :param routes: what applies to which destinations, by route or by pattern
         :param settings: the fields of `QueueOptions`
         :raises InvalidOptionError: a setting is outside its range, or neither a folder nor two URLs were given
         :raises PluginError: there's no such backend; the message says what to install
         """
         options = QueueOptions(**settings)
         Policies(policies or {}, options.retry_policy)  # complains before anything is opened
-        return cls(Spool.open(path, meta=meta, data=data, middleware=middleware), options, policies=policies)
+        RouteTable(routes or {})
+        spool = Spool.open(path, meta=meta, data=data, middleware=middleware)
+        return cls(spool, options, policies=policies, routes=routes)
 
     # -- handlers ------------------------------------------------------------------------------------------------------
 
@@ -303,17 +317,26 @@ class Queue(Operated):
                 raise QueueError("the queue is running already")
             if not self._handlers.sources:
                 raise QueueError("the queue has no handler; add one with @queue.handler")
-            worker = self._worker = Worker(
+            worker = self._worker = self._latest = Worker(
                 self.spool,
                 Rules(self.options, self._policies),
                 self._handlers,
                 self.counters,
+                self._routes,
                 prune=self.prune,
                 ended=ended,
                 until_idle=until_idle,
             )
             worker.start()
             return worker
+
+    def routes(self) -> builtins.list[RouteStatus]:
+        """Return what this queue's worker, the running one or else the last, knows of each destination, by name.
+
+        Other workers, of other processes or machines, have their own view of the same destinations.
+        """
+        worker = self._latest
+        return [] if worker is None or not worker.is_here else worker.routes()
 
     def stop(self, grace_s: float | None = None) -> None:
         """Stop handling messages: claim no more, give back what hasn't begun, and let what runs come to its end.

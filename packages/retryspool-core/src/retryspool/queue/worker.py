@@ -21,6 +21,7 @@ from retryspool.queue.handlers import Handlers
 from retryspool.queue.lanes import Lanes
 from retryspool.queue.message import Job
 from retryspool.queue.outcome import Released, Rules
+from retryspool.queue.routes import RouteStatus, RouteTable
 from retryspool.queue.runner import Runner
 from retryspool.queue.settler import Settler
 from retryspool.spool import Spool
@@ -43,6 +44,7 @@ class Worker:
     """One start of a queue's worker. It can't be started again; it doesn't run on in the child of a fork.
 
     :param ended: gets None when the worker has ended
+    :param routes: the limits by route
     :param prune: what is called now and then, to delete what is archived for long enough
     :param until_idle: end once nothing is due and everything is settled
     """
@@ -53,6 +55,7 @@ class Worker:
         rules: Rules,
         handlers: Handlers,
         counters: Counters,
+        routes: RouteTable,
         *,
         prune: Callable[[], object],
         ended: SimpleQueue[int | None],
@@ -64,7 +67,8 @@ class Worker:
         self._pid = os.getpid()
         self._rules = rules
         self._counters = counters
-        self._capacity = Capacity(options)
+        self._lanes = Lanes(routes, options.concurrency, turn_back=self._turn_back)
+        self._capacity = Capacity(options, lambda: self._lanes.parked)
         self._settler = Settler(spool, rules, counters, self._capacity)
         self._runner = Runner(spool, handlers)
         self._dispatcher = Dispatcher(
@@ -72,13 +76,13 @@ class Worker:
             options,
             handlers,
             self._capacity,
+            self._lanes,
             owner=self.owner,
             hand_out=self._hand_out,
             until_idle=until_idle,
         )
         self._prune = prune
         self._stop_pruning = threading.Event()
-        self._lanes = Lanes()
         self._stopping = False
         self._grace_until = math.inf
         self._settling = self._thread("settler", self._settle)
@@ -109,6 +113,10 @@ class Worker:
     def has_ended(self) -> bool:
         """Whether nothing of it runs any more, in this process."""
         return not self.is_here or not any(thread.is_alive() for thread in self._threads)
+
+    def routes(self) -> list[RouteStatus]:
+        """Return what it knows of each destination, by name."""
+        return self._lanes.status()
 
     def start(self) -> None:
         """Start its threads."""
@@ -160,6 +168,8 @@ class Worker:
                 self._lanes.put(job)
             else:
                 self._finish(job)
+        for job in self._lanes.give_back(self._capacity.shortage):
+            self._release(job)
 
     def _handle(self) -> None:
         while (job := self._lanes.take()) is not None:
@@ -170,6 +180,10 @@ class Worker:
                 if not self.is_here:
                     return  # the handler has forked, and this is the child: the message is the parent's
             self._lanes.done(job)
+            self._finish(job)
+
+    def _turn_back(self, jobs: Sequence[Job]) -> None:
+        for job in jobs:
             self._finish(job)
 
     def _release(self, job: Job) -> None:
