@@ -281,7 +281,7 @@ def test_the_reference_has_every_command() -> None:
 @pytest.mark.parametrize("name", COMMANDS)
 def test_the_reference_has_every_option_of_a_command(name: str) -> None:
     common = long_options(None) | {"--json"}
-    if name in {"release", "retry", "bounce", "requeue", "rm"}:  # described with the first that has them
+    if name in {"release", "retry", "bounce", "requeue", "set", "rm"}:  # described with the first that has them
         common |= long_options("hold")
 
     assert set() == {option for option in long_options(name) - common if f"`{option}" not in section(name)}

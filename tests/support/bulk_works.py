@@ -9,5 +9,5 @@ from retryspool.queue import changes
 def hold_all(meta: str, data: str) -> dict[str, int]:
     """Hold every message; return how many were held, and how many failed."""
     with Queue.open(meta=meta, data=data, batch_size=5) as queue:
-        tally = queue.change(changes.hold(), Filter())
+        tally = queue.change_all(changes.hold(), Filter())
         return {"changed": tally.changed, "failed": tally.failed.total()}

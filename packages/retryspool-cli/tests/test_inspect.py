@@ -116,7 +116,7 @@ def test_stats_count_each_state(cli: Cli, queue: Queue) -> None:
 
     stats = cli("stats", "--json").json
 
-    assert {"time", "total", "states"} == set(stats)
+    assert {"time", "total", "states", "paused"} == set(stats)
     assert [state.label for state in State] == list(stats["states"])
     assert 2 == stats["total"] == stats["states"]["hold"]["count"]
     assert stats["states"]["hold"]["oldest"] is not None

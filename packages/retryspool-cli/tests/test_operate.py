@@ -1,8 +1,13 @@
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from retryspool import MessageNotFoundError, Queue, State
+from retryspool.queue.bulk import Bulk
+from retryspool_cli.tallies import TallyJson
 
 from .conftest import Cli, put
 
@@ -113,7 +118,8 @@ def test_a_dry_run_changes_nothing(cli: Cli, queue: Queue) -> None:
     result = cli("rm", "--all", "--state", "incoming", "--dry-run")
     named = cli("release", waiting, held, "--dry-run")
 
-    assert [waiting, "1 message would be deleted"] == result.lines
+    assert [waiting, "incoming"] == result.lines[1].split()[:2]
+    assert ["1 message would be deleted: 1 in incoming"] == result.lines[2:]
     assert [held, "1 message would be released"] == named.lines
     assert 1 == named.code
     assert 1 == queue.count(State.INCOMING)
@@ -147,4 +153,138 @@ def test_a_person_is_asked_first(cli: Cli, queue: Queue, monkeypatch: pytest.Mon
     monkeypatch.setattr("click.confirm", answer(yes=True))
     assert 0 == cli("rm", "--all", "--state", "bounce").code
     assert 0 == queue.count(State.BOUNCE)
-    assert ["Delete 1 messages in bounce?"] * 2 == asked
+    assert ["Delete 1 message?"] * 2 == asked
+
+
+def test_nobody_is_asked_about_nothing(cli: Cli, queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(queue, State.HOLD)
+    monkeypatch.setattr("retryspool_cli.selection.is_terminal", lambda _: True)
+
+    assert (0, ["0 messages would be deleted"]) == (
+        (result := cli("rm", "--all", "--state", "bounce")).code,
+        result.lines,
+    )
+
+
+def test_json_asks_nobody_and_so_needs_yes(cli: Cli, queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(queue, State.BOUNCE)
+    monkeypatch.setattr("retryspool_cli.selection.is_terminal", lambda _: True)
+
+    assert 2 == cli("rm", "--all", "--state", "bounce", "--json").code
+    assert 1 == cli("rm", "--all", "--state", "bounce", "--json", "--yes").json["changed"]
+
+
+def test_what_was_done_to_all_is_one_document(cli: Cli, queue: Queue) -> None:
+    ids = {put(queue, State.INCOMING, route="a"), put(queue, State.DEFERRED, route="a")}
+    put(queue, State.HOLD, route="a")
+
+    document = cli("hold", "--all", "--route", "a", "--json", "--yes").json
+
+    assert set(TallyJson.__annotations__) == set(document)
+    assert ids == set(document.pop("sample"))
+    assert {
+        "action": "hold",
+        "dry_run": False,
+        "matched": 3,
+        "changed": 2,
+        "states": {"incoming": 1, "deferred": 1},
+        "skipped": {"nothing to change": 1},
+        "failed": {},
+    } == document
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (("--route", "*.example.com"), {"there"}),
+        (("--route", "*.example.com", "--route", "nowhere"), {"there", "else"}),
+        (("--route", ""), {"plain"}),
+        (("--header", "to=*@example.com"), {"else"}),
+        (("--id", "t*"), {"there"}),
+        (("--error", "TIMEOUT"), {"there", "else"}),
+        (("--error-regex", "^time.*shop"), {"there"}),
+        (("--attempts", "3.."), {"there"}),
+        (("--attempts", "1..2", "--attempts", "0"), {"plain"}),
+        (("--size", "1K.."), {"plain"}),
+        (("--size", "..1K"), {"there", "else"}),
+        (("--newer-than", "1h", "--touched", "1h"), {"there", "else", "plain"}),
+        (("--older-than", "1h"), set()),
+        (("--untouched", "1h"), set()),
+        (("--due-before", "1h"), {"else", "plain"}),
+        (("--due-after", "1h"), {"there"}),
+    ],
+)
+def test_a_command_and_a_listing_mean_the_same_by_their_options(
+    cli: Cli, queue: Queue, options: tuple[str, ...], expected: set[str]
+) -> None:
+    put(queue, State.INCOMING, b"x" * 2000, message_id="plain")
+    put(queue, State.INCOMING, message_id="there", route="shop.example.com", not_before=7200)
+    put(queue, State.INCOMING, message_id="else", route="nowhere", headers={"to": "you@example.com"})
+    for name, attempts, error in (("there", 3, "timeout at the shop"), ("else", 1, "timeout")):
+        record = queue.spool.get(name)
+        queue.spool.meta.update_meta(name, replace(record, attempts=attempts, last_error=error))
+
+    assert expected == set(cli("ls", "-q", *options).lines)
+    assert len(expected) == cli("hold", "--all", *options, "--json", "--yes").json["changed"]
+    assert expected == {record.id for record in queue.iter(State.HOLD)}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [("--attempts", ".."), ("--attempts", "5..3"), ("--attempts", "x"), ("--size", "1X"), ("--error-regex", "(")],
+)
+@pytest.mark.usefixtures("queue")
+def test_a_narrowing_that_makes_no_sense_is_wrong_usage(cli: Cli, wrong: tuple[str, str]) -> None:
+    assert 2 == cli("hold", "--all", *wrong, "--yes").code
+
+
+def test_fields_are_set(cli: Cli, queue: Queue) -> None:
+    named = put(queue, State.HOLD)
+    put(queue, State.INCOMING, route="old")
+
+    assert 0 == cli("set", named, "--new-priority", "1", "--new-policy", "exponential").code
+    assert 1 == cli("set", "--all", "--route", "old", "--new-route", "new", "--json", "--yes").json["changed"]
+    assert (1, "exponential") == ((record := queue.get(named)).priority, record.retry_policy_name)
+    assert ["new"] == [record.route for record in queue.iter(State.INCOMING)]
+    assert 2 == cli("set", named).code
+    assert 2 == cli("set", named, "--new-policy", "unknown").code
+
+
+def test_bounced_messages_are_replayed_at_a_rate(cli: Cli, queue: Queue) -> None:
+    for _ in range(3):
+        put(queue, State.BOUNCE)
+
+    assert "3 messages due\n" == cli("retry", "--all", "--state", "bounce", "--rate", "0.5", "--yes").text
+    first, second, third = sorted(record.next_retry for record in queue.iter(State.INCOMING))
+    assert (2, 2) == ((second - first).total_seconds(), (third - second).total_seconds())
+    assert 2 == cli("retry", "x", "--rate", "1").code
+
+
+def test_what_was_skipped_is_told(cli: Cli, queue: Queue) -> None:
+    put(queue, State.HOLD, route="a")
+    put(queue, State.INCOMING, route="a")
+
+    result = cli("hold", "--all", "--route", "a", "--yes")
+
+    assert ("1 message held\n", "1 skipped: 1 × nothing to change\n") == (result.text, result.err)
+
+
+def test_an_interrupted_run_tells_how_far_it_came(
+    cli: Cli, queue: Queue, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for _ in range(10):
+        put(queue, State.INCOMING)
+    (tmp_path / "retryspool.toml").write_text("[queue]\nbatch_size = 4")
+    run = Bulk._change_batch
+
+    def interrupted(bulk: Bulk, *arguments: Any, **named: Any) -> None:
+        if bulk.tally.changed:
+            raise KeyboardInterrupt
+        run(bulk, *arguments, **named)
+
+    monkeypatch.setattr(Bulk, "_change_batch", interrupted)
+
+    result = cli("hold", "--all", "--state", "incoming", "--yes")
+
+    assert (130, "4 messages held until then\ninterrupted\n") == (result.code, result.err)
+    assert 4 == queue.count(State.HOLD)

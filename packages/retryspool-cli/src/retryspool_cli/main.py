@@ -41,7 +41,10 @@ SECTIONS: dict[str, dict[str, _Entry]] = {
         "retry": _Entry("operate", "Make messages due now."),
         "bounce": _Entry("operate", "Give messages up."),
         "requeue": _Entry("operate", "Deliver archived messages again, as if they had just come in."),
+        "set": _Entry("operate", "Change the route, priority or retry policy of messages."),
         "rm": _Entry("operate", "Delete messages for good."),
+        "pause": _Entry("pause", "Let workers claim nothing until it is resumed."),
+        "resume": _Entry("pause", "Let workers claim again."),
     },
     "Care": {
         "check": _Entry("care", "Find settings and contents that endanger messages."),

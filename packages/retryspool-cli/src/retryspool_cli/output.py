@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO, TypeVar
 
@@ -12,6 +12,7 @@ import click
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.progress import Progress
     from rich.table import Table
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "print_table",
     "printable",
     "progress",
+    "progress_of",
 ]
 
 Item = TypeVar("Item")
@@ -127,9 +129,25 @@ def progress(items: Iterable[Item], label: str, *, total: int | None = None) -> 
     if not sys.stderr.isatty():
         yield items
         return
+    with _bar() as bar:
+        yield bar.track(items, description=label, total=total)
+
+
+@contextmanager
+def progress_of(label: str, total: int | None) -> Generator[Callable[[int], None]]:
+    """Show how far something is, on standard error, if that is a terminal: it calls what this yields with how much."""
+    if not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    with _bar() as bar:
+        task = bar.add_task(label, total=total)
+        yield lambda done: bar.update(task, completed=done)
+
+
+def _bar() -> Progress:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    bar = Progress(
+    return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
@@ -138,5 +156,3 @@ def progress(items: Iterable[Item], label: str, *, total: int | None = None) -> 
         transient=True,
         redirect_stdout=sys.stdout.isatty(),  # else what goes to a file or a pipe would end up on the terminal
     )
-    with bar:
-        yield bar.track(items, description=label, total=total)

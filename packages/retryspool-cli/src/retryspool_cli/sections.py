@@ -21,7 +21,8 @@ class SectionedCommand(click.Command):
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the sections."""
-        left = {param.name: record for param in self.get_params(ctx) if (record := param.get_help_record(ctx))}
+        options = [param for param in self.get_params(ctx) if isinstance(param, click.Option)]
+        left = {param.name: record for param in options if (record := param.get_help_record(ctx))}
         for title, names in self._sections.items():
             rows = [record for name, record in left.items() if name in names]
             left = {name: record for name, record in left.items() if name not in names}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -16,12 +16,14 @@ __all__ = [
     "STATES",
     "STATE_CHOICE",
     "ago",
+    "at_least_at_most",
     "duration",
     "duration_text",
     "header",
     "parse_duration",
     "past",
     "size_text",
+    "sizes",
     "states",
     "time",
 ]
@@ -31,6 +33,7 @@ STATES = ("incoming", "active", "deferred", "hold", "bounce", "archived")
 STATE_CHOICE = click.Choice(STATES, case_sensitive=False)
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
+_BYTES = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)", re.ASCII)
 
 
@@ -95,6 +98,44 @@ def header(text: str) -> tuple[str, str]:
         msg = f"{text!r} is not a header, such as to=https://example.com"
         raise click.BadParameter(msg)
     return name.strip(), value
+
+
+def at_least_at_most(text: str) -> tuple[int | None, int | None]:
+    """Convert an option: a range of numbers, `3`, `3..`, `..5` or `3..5`, as its ends, which belong to it."""
+    return _ends(text, _number, "3, 3.., ..5 or 3..5")
+
+
+def sizes(text: str) -> tuple[int | None, int | None]:
+    """Convert an option: a range of sizes in bytes, such as `1M..` or `..64K`, as its ends, which belong to it."""
+    return _ends(text, _bytes, "1000, 1M.., ..64K or 1K..1M")
+
+
+def _ends(text: str, convert: Callable[[str], int], such_as: str) -> tuple[int | None, int | None]:
+    first, dots, last = text.partition("..")
+    try:
+        least = convert(first) if first else None
+        most = convert(last) if last else None
+        if first and not dots:
+            return least, least
+    except (KeyError, ValueError):
+        least = most = None
+    if (least is None and most is None) or (least is not None and most is not None and least > most):
+        msg = f"{text!r} is not a range, such as {such_as}"
+        raise click.BadParameter(msg)
+    return least, most
+
+
+def _number(text: str) -> int:
+    if not re.fullmatch(r"\d+", text, re.ASCII):
+        raise ValueError(text)
+    return int(text)
+
+
+def _bytes(text: str) -> int:
+    match = re.fullmatch(r"(\d+)([KMGT]?)(?:i?B)?", text, re.ASCII | re.IGNORECASE)
+    if match is None:
+        raise ValueError(text)
+    return int(match[1]) * _BYTES[match[2].upper()]
 
 
 def states(labels: Sequence[str]) -> list[State]:

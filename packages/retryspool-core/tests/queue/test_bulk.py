@@ -74,7 +74,7 @@ def test_a_change_is_made_to_all_that_are_meant(any_queue: Queue, name: str) -> 
         put(any_queue, f"m{number}", state, attempts=3, route="a", retry_policy_name="x", next_retry=FUTURE)
         put(any_queue, f"other{number}", state, route="b")
 
-    tally = any_queue.change(change, Filter(states=(state,), routes=("a",)))
+    tally = any_queue.change_all(change, Filter(states=(state,), routes=("a",)))
 
     assert (40, 40, {}, {}) == counted(tally)
     found = {record.id: record for each in State for record in any_queue.iter(each)}
@@ -88,7 +88,7 @@ def test_all_that_are_meant_are_deleted_with_their_payloads(any_queue: Queue) ->
         put(any_queue, f"m{number}", State.BOUNCE)
     put(any_queue, "kept", State.HOLD)
 
-    tally = any_queue.change(changes.delete(), Filter(states=(State.BOUNCE,)))
+    tally = any_queue.change_all(changes.delete(), Filter(states=(State.BOUNCE,)))
 
     assert 40 == tally.changed
     assert ["kept"] == [info.message_id for info in any_queue.spool.data.iter_data()]
@@ -100,22 +100,22 @@ def test_a_second_run_finds_nothing_to_do(queue: Queue, name: str) -> None:
     for number in range(10):
         put(queue, f"m{number}", state, attempts=1, retry_policy_name="x", next_retry=FUTURE)
 
-    assert 10 == queue.change(change, EVERYTHING).changed
-    assert 0 == queue.change(change, EVERYTHING).changed
+    assert 10 == queue.change_all(change, EVERYTHING).changed
+    assert 0 == queue.change_all(change, EVERYTHING).changed
 
 
 def test_without_states_a_filter_means_those_that_the_change_is_for(queue: Queue) -> None:
     for state in set(State) - {State.ACTIVE}:
         put(queue, state.label, state)
 
-    assert (1, 1, {}, {}) == counted(queue.change(changes.requeue(), EVERYTHING))
+    assert (1, 1, {}, {}) == counted(queue.change_all(changes.requeue(), EVERYTHING))
     assert State.BOUNCE is queue.get("bounce").state
 
 
 def test_a_state_that_the_change_is_not_for_is_told(queue: Queue) -> None:
     put(queue, "a", State.BOUNCE)
 
-    assert (1, 0, {"it's in bounce": 1}, {}) == counted(queue.change(changes.release(), Filter(states=(State.BOUNCE,))))
+    assert (1, 0, {"it's in bounce": 1}, {}) == counted(queue.change_all(changes.release(), Filter(states=(State.BOUNCE,))))
 
 
 def test_a_message_held_by_a_change_is_not_met_again(queue: Queue) -> None:
@@ -123,14 +123,14 @@ def test_a_message_held_by_a_change_is_not_met_again(queue: Queue) -> None:
         put(queue, f"m{number}")
     put(queue, "held", State.HOLD)
 
-    assert (21, 20, {"nothing to change": 1}, {}) == counted(queue.change(changes.hold(), EVERYTHING))
+    assert (21, 20, {"nothing to change": 1}, {}) == counted(queue.change_all(changes.hold(), EVERYTHING))
 
 
 def test_a_dry_run_counts_and_changes_nothing(queue: Queue) -> None:
     for number in range(30):
         put(queue, f"m{number:02}", State.HOLD)
 
-    tally = queue.change(changes.delete(), EVERYTHING, dry_run=True)
+    tally = queue.change_all(changes.delete(), EVERYTHING, dry_run=True)
 
     assert (30, 30, {}, {}) == counted(tally)
     assert 10 == len({record.id for record in tally.sample})
@@ -144,7 +144,7 @@ def test_a_message_that_a_worker_has_is_left_alone(new_queue: NewQueue) -> None:
     queue.start()
     gate.wait_for(1)
 
-    tally = queue.change(changes.delete(), EVERYTHING)
+    tally = queue.change_all(changes.delete(), EVERYTHING)
     gate.opened.set()
     wait_until(lambda: queue.counters.snapshot()["delivered"])
 
@@ -154,7 +154,7 @@ def test_a_message_that_a_worker_has_is_left_alone(new_queue: NewQueue) -> None:
 def test_a_message_whose_worker_died_is_changed(queue: Queue) -> None:
     put(queue, "a", State.ACTIVE, claimed_from=State.DEFERRED, lease_owner="o", lease_expires=utc_now())
 
-    assert 1 == queue.change(changes.hold(), EVERYTHING).changed
+    assert 1 == queue.change_all(changes.hold(), EVERYTHING).changed
     assert (State.HOLD, "", None) == ((record := queue.get("a")).state, record.lease_owner, record.claimed_from)
 
 
@@ -180,7 +180,7 @@ def meddled(meddle: Callable[[Queue], object]) -> Iterator[Queue]:
 
 def test_a_message_that_changed_since_it_was_read_is_skipped_never_forced() -> None:
     with meddled(lambda queue: queue.spool.meta.update_meta("b", queue.get("b"))) as queue:
-        tally = queue.change(changes.hold(), EVERYTHING)
+        tally = queue.change_all(changes.hold(), EVERYTHING)
 
         assert (3, 2, {"it changed meanwhile": 1}, {}) == counted(tally)
         assert State.INCOMING is queue.get("b").state
@@ -188,7 +188,7 @@ def test_a_message_that_changed_since_it_was_read_is_skipped_never_forced() -> N
 
 def test_a_message_that_is_gone_since_it_was_read_is_skipped() -> None:
     with meddled(lambda queue: queue.spool.meta.delete_meta("b")) as queue:
-        assert (3, 2, {"it's gone meanwhile": 1}, {}) == counted(queue.change(changes.hold(), EVERYTHING))
+        assert (3, 2, {"it's gone meanwhile": 1}, {}) == counted(queue.change_all(changes.hold(), EVERYTHING))
 
 
 class Failing(MemoryMeta):
@@ -213,7 +213,7 @@ def test_a_failure_is_counted_by_its_error_and_stops_none_of_the_others() -> Non
             put(queue, name)
         meta.unreachable = {"a", "b"}
 
-        assert (3, 1, {}, {"message …: no answer": 2}) == counted(queue.change(changes.hold(), EVERYTHING))
+        assert (3, 1, {}, {"message …: no answer": 2}) == counted(queue.change_all(changes.hold(), EVERYTHING))
 
 
 def test_a_store_that_cannot_be_reached_at_all_ends_the_run() -> None:
@@ -224,7 +224,7 @@ def test_a_store_that_cannot_be_reached_at_all_ends_the_run() -> None:
         meta.unreachable = {"a", "b", "c"}
 
         with pytest.raises(BackendUnavailableError):
-            queue.change(changes.hold(), EVERYTHING)
+            queue.change_all(changes.hold(), EVERYTHING)
 
 
 def test_progress_is_told_after_each_batch(new_queue: NewQueue) -> None:
@@ -233,7 +233,7 @@ def test_progress_is_told_after_each_batch(new_queue: NewQueue) -> None:
         put(queue, f"m{number}")
     told: list[int] = []
 
-    queue.change(changes.hold(), EVERYTHING, progress=lambda tally: told.append(tally.changed))
+    queue.change_all(changes.hold(), EVERYTHING, progress=lambda tally: told.append(tally.changed))
 
     assert [4, 8, 10] == told
 
@@ -247,10 +247,10 @@ def test_what_is_interrupted_is_finished_by_a_second_run(new_queue: NewQueue) ->
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        queue.change(changes.hold(), EVERYTHING, progress=interrupt)
+        queue.change_all(changes.hold(), EVERYTHING, progress=interrupt)
     assert 4 == queue.count(State.HOLD)
 
-    assert 6 == queue.change(changes.hold(), EVERYTHING).changed
+    assert 6 == queue.change_all(changes.hold(), EVERYTHING).changed
 
 
 def test_replayed_messages_become_due_at_the_rate_that_is_asked_for(queue: Queue) -> None:
@@ -258,7 +258,7 @@ def test_replayed_messages_become_due_at_the_rate_that_is_asked_for(queue: Queue
         put(queue, f"m{number}", State.BOUNCE, attempts=10)
     before = utc_now()
 
-    queue.change(changes.retry(), EVERYTHING, per_second=0.5)
+    queue.change_all(changes.retry(), EVERYTHING, per_second=0.5)
 
     due = sorted(record.next_retry for record in queue.iter(State.INCOMING))
     assert [timedelta(seconds=2 * number) for number in range(10)] == [each - due[0] for each in due]
@@ -269,16 +269,16 @@ def test_replayed_messages_become_due_at_the_rate_that_is_asked_for(queue: Queue
 @pytest.mark.parametrize(("change", "rate"), [(changes.retry(), 0), (changes.hold(), 1)])
 def test_a_rate_that_makes_no_sense_is_refused(queue: Queue, change: Change, rate: float) -> None:
     with pytest.raises(InvalidOptionError, match="per_second"):
-        queue.change(change, EVERYTHING, per_second=rate)
+        queue.change_all(change, EVERYTHING, per_second=rate)
 
 
 def test_a_policy_must_be_there(new_queue: NewQueue) -> None:
     queue = new_queue(policies={"fast": FixedRetry(1)})
     put(queue, "a")
 
-    assert 1 == queue.change(changes.set_retry_policy("fast"), EVERYTHING).changed
+    assert 1 == queue.change_all(changes.set_retry_policy("fast"), EVERYTHING).changed
     with pytest.raises(InvalidOptionError, match="'lost'"):
-        queue.change(changes.set_retry_policy("lost"), EVERYTHING)
+        queue.change_all(changes.set_retry_policy("lost"), EVERYTHING)
     with pytest.raises(InvalidOptionError, match="priority"):
         changes.set_priority(101)
 
@@ -292,7 +292,7 @@ def test_what_comes_before_a_change_decides_which_are_made(queue: Queue) -> None
         seen.extend(record.id for record in records)
         return [record for record in records if record.id != "b"]
 
-    tally = queue.change(changes.delete(), EVERYTHING, before=before)
+    tally = queue.change_all(changes.delete(), EVERYTHING, before=before)
 
     assert ["a", "b", "c"] == sorted(seen)
     assert (2, "b") == (tally.changed, queue.get("b").id)
@@ -326,7 +326,7 @@ def test_a_change_beside_a_worker_loses_nothing(new_queue: NewQueue) -> None:
     for number in range(300):
         put(queue, f"m{number}")
     queue.start()
-    tally = queue.change(changes.hold(), Filter(states=(State.INCOMING, State.DEFERRED)))
+    tally = queue.change_all(changes.hold(), Filter(states=(State.INCOMING, State.DEFERRED)))
     wait_until(lambda: queue.count(State.HOLD) + queue.count(State.ARCHIVED) == 300)
 
     assert tally.changed == queue.count(State.HOLD)

@@ -1,4 +1,4 @@
-"""`hold`, `release`, `retry`, `bounce`, `requeue` and `rm`: what an operator does to messages by hand."""
+"""`hold`, `release`, `retry`, `bounce`, `requeue`, `set` and `rm`: what an operator does to messages by hand."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from retryspool_cli.exits import FAILED, OK
-from retryspool_cli.output import error, json_option, print_json, progress
+from retryspool_cli.exits import FAILED, OK, WrongUsageError
+from retryspool_cli.output import error, json_option, note, print_json, progress, progress_of
+from retryspool_cli.sections import SectionedCommand
 from retryspool_cli.selection import Selection, selection_options
 from retryspool_cli.settings import open_queue, settings_of, spool_options
+from retryspool_cli.tallies import messages, print_tally
 from retryspool_cli.values import STATES
 
 if TYPE_CHECKING:
-    from retryspool import MessageMetadata, Queue
+    from retryspool import Change, MessageMetadata, Queue, Tally
 
 __all__ = [
     "bounce_command",
@@ -24,13 +26,19 @@ __all__ = [
     "requeue_command",
     "retry_command",
     "rm_command",
+    "set_command",
 ]
 
 _SELECTS = """
 
-IDs are arguments, or lines of standard input where one of them is `-`. --all takes every message of the states that are
-named, and asks first. With --json one line each: `{"id", "action", "ok", "state", "error"}`. Exits with 1 if it failed
-for some.
+IDs are arguments, or lines of standard input where one of them is `-`; with --json one line each: `{"id", "action",
+"ok", "state", "error"}`.
+
+--all takes every message that the options mean, and asks first. What a worker has, and what changes meanwhile, is
+skipped and counted; a run that was interrupted can be run again. With --json one document: `{"action", "dry_run",
+"matched", "changed", "states", "skipped", "failed", "sample"}`.
+
+Exits with 1 if it failed for some.
 """
 
 
@@ -43,29 +51,74 @@ class _Operation:
     done: str
     possible: tuple[str, ...]
     """The states whose messages it is for."""
-    apply: Callable[[Queue, str], MessageMetadata | None]
-    """Do it to one message; returns its record afterwards, if there still is one."""
+    make: Callable[[], list[Change]]
+    """Return the changes that it consists of."""
+    per_second: float | None = None
 
-    def run(self, ctx: click.Context, selection: Selection, *, as_json: bool) -> int:
+    def run(self, ctx: click.Context, given: dict[str, Any], *, as_json: bool) -> int:
+        """Do it to the messages that are selected."""
+        selection = Selection.take(given)
         selection.check(self.possible)
         with open_queue(settings_of(ctx)) as queue:
-            selection.confirm(queue, self.verb)
-            counted = _Counted()
-            with progress(selection.ids(queue), self.verb.lower()) as ids:
-                for message_id in ids:
-                    self._one(queue, message_id, counted, dry_run=selection.dry_run, as_json=as_json)
+            if selection.everything:
+                return self._all(queue, selection, as_json=as_json)
+            return self._each(queue, selection, as_json=as_json)
+
+    # -- all that are meant --------------------------------------------------------------------------------------------
+
+    def _all(self, queue: Queue, selection: Selection, *, as_json: bool) -> int:
+        if selection.needs_answer(self.verb, as_json=as_json):
+            expected = self._change_all(queue, selection, dry_run=True)
+            print_tally(expected, self.name, self.done, dry_run=True, as_json=False)
+            if not expected.changed:
+                return OK
+            click.confirm(f"{self.verb} {messages(expected.changed)}?", abort=True, err=True)
+        tally = self._change_all(queue, selection, dry_run=selection.dry_run)
+        print_tally(tally, self.name, self.done, dry_run=selection.dry_run, as_json=as_json)
+        return FAILED if tally.failed else OK
+
+    def _change_all(self, queue: Queue, selection: Selection, *, dry_run: bool) -> Tally:
+        where = selection.where
+        change = _combined(self.make())
+        total = sum(queue.count(state) for state in where.states or change.states)
+        so_far: list[Tally] = []
+
+        def tell(tally: Tally) -> None:
+            so_far[:] = [tally]
+            advance(tally.looked_at)
+
+        try:
+            with progress_of(self.verb.lower(), total) as advance:
+                return queue.change_all(change, where, dry_run=dry_run, per_second=self.per_second, progress=tell)
+        except BaseException:
+            if so_far and not dry_run:
+                note(f"{messages(so_far[0].changed)} {self.done} until then")
+            raise
+
+    # -- one by one ----------------------------------------------------------------------------------------------------
+
+    def _each(self, queue: Queue, selection: Selection, *, as_json: bool) -> int:
+        if self.per_second is not None:
+            msg = "--rate goes with --all"
+            raise WrongUsageError(msg)
+        counted = _Counted()
+        change = _combined(self.make())
+        with progress(selection.ids(), self.verb.lower()) as ids:
+            for message_id in ids:
+                self._one(queue, message_id, change, counted, dry_run=selection.dry_run, as_json=as_json)
         if not as_json:
-            messages = "message" if counted.done == 1 else "messages"
-            click.echo(f"{counted.done} {messages} {'would be ' if selection.dry_run else ''}{self.done}")
+            click.echo(f"{messages(counted.done)} {'would be ' if selection.dry_run else ''}{self.done}")
         return FAILED if counted.failed else OK
 
-    def _one(self, queue: Queue, message_id: str, counted: _Counted, *, dry_run: bool, as_json: bool) -> None:
+    def _one(
+        self, queue: Queue, message_id: str, change: Change, counted: _Counted, *, dry_run: bool, as_json: bool
+    ) -> None:
         from retryspool import InvalidMessageIdError, StorageError
 
         state: str | None = None
         problem = ""
         try:
-            record = self._look(queue, message_id) if dry_run else self.apply(queue, message_id)
+            record = self._look(queue, message_id) if dry_run else queue.change_one(message_id, change)
             state = record.state.label if record else None
             counted.done += 1
         except (InvalidMessageIdError, StorageError) as failure:
@@ -81,11 +134,11 @@ class _Operation:
             click.echo(message_id)
 
     def _look(self, queue: Queue, message_id: str) -> MessageMetadata:
-        from retryspool import StateConflictError
+        from retryspool import State, StateConflictError
 
         record = queue.get(message_id)
         if record.state.label not in self.possible:
-            raise StateConflictError(message_id, found=record.state, expected=_state(self.possible[0]))
+            raise StateConflictError(message_id, found=record.state, expected=State.from_label(self.possible[0]))
         return record
 
 
@@ -95,71 +148,110 @@ class _Counted:
     failed: int = 0
 
 
-def _state(label: str) -> Any:
-    from retryspool import State
+def _combined(made: list[Change]) -> Change:
+    from retryspool.queue import changes
 
-    return State.from_label(label)
-
-
-def _command(operation: _Operation, text: str) -> click.Command:
-    @click.command(operation.name, help=text + _SELECTS)
-    @selection_options
-    @json_option
-    @spool_options
-    @click.pass_context
-    def command(ctx: click.Context, /, *, as_json: bool, **selected: Any) -> int:
-        return operation.run(ctx, Selection(**selected), as_json=as_json)
-
-    return command
+    return changes.combined(made)
 
 
-def _delete(queue: Queue, message_id: str) -> None:
-    queue.delete(message_id)
+def _command(
+    name: str, text: str, *options: Callable[..., Any]
+) -> Callable[[Callable[..., _Operation]], click.Command]:
+    """Make a command of a function that returns the operation, from the options of its own."""
+
+    def decorate(operation: Callable[..., _Operation]) -> click.Command:
+        @click.command(name, cls=SectionedCommand, help=text + _SELECTS)
+        @selection_options
+        @json_option
+        @spool_options
+        @click.pass_context
+        def command(ctx: click.Context, /, *, as_json: bool, **given: Any) -> int:
+            own = {key: given.pop(key) for key in names}
+            return operation(**own).run(ctx, given, as_json=as_json)
+
+        before = {param.name for param in command.params}
+        decorated = command
+        for option in reversed(options):
+            decorated = option(decorated)
+        names = [param.name for param in decorated.params if param.name and param.name not in before]
+        return decorated
+
+    return decorate
 
 
-hold_command = _command(
-    _Operation("hold", "Hold", "held", ("incoming", "deferred", "bounce"), lambda queue, i: queue.hold(i)),
-    "Set messages aside until they are released.",
-)
-release_command = _command(
-    _Operation("release", "Release", "released", ("hold",), lambda queue, i: queue.release(i)),
-    "Let messages on hold go on.",
-)
-retry_command = _command(
-    _Operation(
-        "retry",
-        "Retry",
-        "due now",
-        ("incoming", "deferred", "hold", "bounce", "archived"),
-        lambda queue, message_id: queue.retry(message_id),
-    ),
-    "Make messages due now.\n\nBounced and archived ones start from their first attempt.",
-)
-requeue_command = _command(
-    _Operation("requeue", "Requeue", "requeued", ("archived",), lambda queue, i: queue.requeue(i)),
-    "Deliver archived messages again, as if they had just come in.",
-)
-rm_command = _command(
-    _Operation("rm", "Delete", "deleted", STATES, _delete),
-    "Delete messages for good.",
+_RATE = click.option(
+    "--rate", type=click.FloatRange(min=0, min_open=True), metavar="N", help="With --all: so many a second become due."
 )
 
 
-@click.command(
-    "bounce", help="Give messages up.\n\nThey go to BOUNCE, and to bounce handlers if there are any." + _SELECTS
+@_command("hold", "Set messages aside until they are released.")
+def hold_command() -> _Operation:
+    """Set messages aside."""
+    return _Operation("hold", "Hold", "held", ("incoming", "deferred", "bounce"), lambda: _change("hold"))
+
+
+@_command("release", "Let messages on hold go on.", _RATE)
+def release_command(rate: float | None) -> _Operation:
+    """Let messages go on."""
+    return _Operation("release", "Release", "released", ("hold",), lambda: _change("release"), rate)
+
+
+@_command(
+    "retry",
+    "Make messages due now.\n\nBounced and archived ones start from their first attempt: this replays them.",
+    _RATE,
 )
-@click.option("--reason", default="", help="What `last_error` says from then on.")
-@selection_options
-@json_option
-@spool_options
-@click.pass_context
-def bounce_command(ctx: click.Context, /, *, reason: str, as_json: bool, **selected: Any) -> int:
+def retry_command(rate: float | None) -> _Operation:
+    """Make messages due."""
+    possible = ("incoming", "deferred", "hold", "bounce", "archived")
+    return _Operation("retry", "Retry", "due" if rate else "due now", possible, lambda: _change("retry"), rate)
+
+
+@_command("requeue", "Deliver archived messages again, as if they had just come in.", _RATE)
+def requeue_command(rate: float | None) -> _Operation:
+    """Deliver messages again."""
+    return _Operation("requeue", "Requeue", "requeued", ("archived",), lambda: _change("requeue"), rate)
+
+
+@_command(
+    "bounce",
+    "Give messages up.\n\nThey go to BOUNCE, and to bounce handlers if there are any.",
+    click.option("--reason", default="", help="What `last_error` says from then on."),
+)
+def bounce_command(reason: str) -> _Operation:
     """Give messages up."""
-    operation = _Operation(
-        "bounce",
-        "Bounce",
-        "bounced",
-        ("incoming", "deferred", "hold"),
-        lambda queue, message_id: queue.bounce(message_id, reason),
-    )
-    return operation.run(ctx, Selection(**selected), as_json=as_json)
+    possible = ("incoming", "deferred", "hold")
+    return _Operation("bounce", "Bounce", "bounced", possible, lambda: _change("bounce", reason))
+
+
+@_command(
+    "set",
+    "Change the route, priority or retry policy of messages.",
+    click.option("--new-route", metavar="ROUTE", help="Another destination; '' for none."),
+    click.option("--new-priority", type=click.IntRange(0, 100), metavar="0-100", help="1 goes before 5."),
+    click.option("--new-policy", metavar="NAME", help="Another retry policy; '' for the default."),
+)
+def set_command(new_route: str | None, new_priority: int | None, new_policy: str | None) -> _Operation:
+    """Change fields of messages."""
+    wanted = {"set_route": new_route, "set_priority": new_priority, "set_retry_policy": new_policy}
+    if all(value is None for value in wanted.values()):
+        msg = "set what? Give --new-route, --new-priority or --new-policy"
+        raise WrongUsageError(msg)
+    possible = tuple(state for state in STATES if state != "active")
+
+    def make() -> list[Change]:
+        return [change for name, value in wanted.items() if value is not None for change in _change(name, value)]
+
+    return _Operation("set", "Change", "changed", possible, make)
+
+
+@_command("rm", "Delete messages for good.")
+def rm_command() -> _Operation:
+    """Delete messages."""
+    return _Operation("rm", "Delete", "deleted", STATES, lambda: _change("delete"))
+
+
+def _change(name: str, *arguments: Any) -> list[Change]:
+    from retryspool.queue import changes
+
+    return [getattr(changes, name)(*arguments)]

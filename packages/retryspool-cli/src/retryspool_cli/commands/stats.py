@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypedDict
 import click
 
 from retryspool_cli.output import STATE_STYLES, console, json_option, new_table, print_json, print_table
+from retryspool_cli.pauses import paused_json, paused_table, print_paused
 from retryspool_cli.settings import open_queue, settings_of, spool_options
 from retryspool_cli.values import ago, duration
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from retryspool import Queue, State
+    from retryspool.queue import Paused
 
 __all__ = ["stats_command"]
 
@@ -47,8 +49,8 @@ class StateJson(TypedDict):
 def stats_command(ctx: click.Context, /, *, watch: bool, interval: timedelta, as_json: bool) -> None:
     """Count the messages in each state.
 
-    With --json one document a line: `{"time", "total", "states": {state: {"count", "oldest", "oldest_due"}}}`, `oldest`
-    being when the oldest message was accepted.
+    And what is paused, if anything is. With --json one document a line: `{"time", "total", "states": {state: {"count",
+    "oldest", "oldest_due"}}, "paused": {"spool", "routes"}}`, `oldest` being when the oldest message was accepted.
     """
     settings = settings_of(ctx)
     with open_queue(settings) as queue:
@@ -56,7 +58,7 @@ def stats_command(ctx: click.Context, /, *, watch: bool, interval: timedelta, as
             _watch(queue, str(settings), interval.total_seconds())
             return
         while True:
-            _print(_read(queue), as_json=as_json)
+            _print(_read(queue), queue.paused(), as_json=as_json)
             if not watch:
                 return
             threading.Event().wait(interval.total_seconds())
@@ -78,9 +80,10 @@ def _oldest(queue: Queue, state: State) -> datetime | None:
     return None
 
 
-def _print(stats: dict[str, _State], *, as_json: bool) -> None:
+def _print(stats: dict[str, _State], paused: Paused, *, as_json: bool) -> None:
     if not as_json:
         print_table(_table(stats))
+        print_paused(paused)
         return
     from retryspool.model import utc_now
     from retryspool_cli.records import time_json
@@ -90,7 +93,7 @@ def _print(stats: dict[str, _State], *, as_json: bool) -> None:
         for label, (count, oldest, due) in stats.items()
     }
     total = sum(state.messages for state in stats.values())
-    print_json({"time": time_json(utc_now()), "total": total, "states": by_state})
+    print_json({"time": time_json(utc_now()), "total": total, "states": by_state, "paused": paused_json(paused)})
 
 
 def _table(stats: dict[str, _State]) -> Table:
@@ -132,5 +135,6 @@ def _watch(queue: Queue, title: str, interval_s: float) -> None:
     heading = Text(printable(title), style="bold")
     with Live(console=console(), auto_refresh=False, screen=False) as live:
         while True:
-            live.update(Group(heading, _table(_read(queue))), refresh=True)
+            paused = paused_table(queue.paused())
+            live.update(Group(heading, _table(_read(queue)), *([paused] if paused else [])), refresh=True)
             threading.Event().wait(interval_s)

@@ -51,6 +51,8 @@ class Tally:
     """Those that are meant: changed, skipped or failed."""
     changed: int = 0
     """In a dry run: those that would be."""
+    states: Counter[str] = field(default_factory=_counter)
+    """Those that were changed, or would be, by the state that they were in."""
     skipped: Counter[str] = field(default_factory=_counter)
     """Left as they are, by the reason."""
     failed: Counter[str] = field(default_factory=_counter)
@@ -137,15 +139,13 @@ class Bulk:
         if records and self._before is not None and not dry_run:
             records = list(self._before(records))
         if dry_run:
-            self.tally.changed += len(records)
-            self._take_sample(records)
+            self._done(records)
             return
         if not records:
             return
         results = self._spool.apply([planned[record.id] for record in records])
         _raise_if_unreachable(results)
-        done = [record for record, result in zip(records, results, strict=True) if self._count(record, result)]
-        self._take_sample(done)
+        self._done([record for record, result in zip(records, results, strict=True) if self._count(record, result)])
 
     def _write(self, record: MessageMetadata) -> Write | None:
         """Return what is to be written; None, and a reason counted, if the message is to be left as it is."""
@@ -175,6 +175,7 @@ class Bulk:
         return replace(record, next_retry=max(record.next_retry, due))
 
     def _count(self, record: MessageMetadata, result: WriteResult) -> bool:
+        """Count what wasn't done; returns whether it was."""
         match result:
             case StateConflictError():
                 self.tally.skipped["it changed meanwhile"] += 1
@@ -184,11 +185,12 @@ class Bulk:
                 reason = str(result).replace(repr(record.id), "…") or type(result).__name__
                 self.tally.failed[reason] += 1
             case _:
-                self.tally.changed += 1
                 return True
         return False
 
-    def _take_sample(self, records: Sequence[MessageMetadata]) -> None:
+    def _done(self, records: Sequence[MessageMetadata]) -> None:
+        self.tally.changed += len(records)
+        self.tally.states.update(record.state.label for record in records)
         self.tally.sample += records[: _SAMPLE - len(self.tally.sample)]
 
 

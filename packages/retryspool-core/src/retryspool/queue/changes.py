@@ -1,13 +1,14 @@
 """What may be done to a message by hand, as pure functions from its record to the next.
 
-Each is a `Change`, for one message (`Queue.hold` and its like) and for all that a filter means (`Queue.change`).
+Each is a `Change`, for one message (`Queue.hold` and its like) and for all that a filter means (`Queue.change_all`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from retryspool.errors import InvalidOptionError
 from retryspool.model import NEVER, ZERO_TIME, MessageMetadata, State
 from retryspool.queue.message import own_headers, user_headers
 from retryspool.queue.options import check_range
@@ -16,6 +17,7 @@ from retryspool.queue.outcome import storable
 __all__ = [
     "Change",
     "bounce",
+    "combined",
     "delete",
     "hold",
     "release",
@@ -126,6 +128,32 @@ def set_priority(priority: int) -> Change:
     """
     check_range("priority", priority)
     return Change("set_priority", _ALL, lambda record: replace(record, priority=priority))
+
+
+def combined(changes: Sequence[Change]) -> Change:
+    """Return several changes as one: made in order, in one write, to messages that all of them are for.
+
+    :raises InvalidOptionError: there's none, or one of several deletes
+    """
+    if len(changes) == 1:
+        return changes[0]
+    steps = [change.made for change in changes if change.made is not None]
+    policies = [change.retry_policy for change in changes if change.retry_policy]
+    if not changes or len(steps) < len(changes):
+        raise InvalidOptionError("changes that go together are one or more, and none of them deletes")
+
+    def made(record: MessageMetadata) -> MessageMetadata:
+        for step in steps:
+            record = step(record)
+        return record
+
+    return Change(
+        name="+".join(change.name for change in changes),
+        states=frozenset.intersection(*(change.states for change in changes)),
+        made=made,
+        makes_due=any(change.makes_due for change in changes),
+        retry_policy=policies[-1] if policies else "",
+    )
 
 
 def _afresh(record: MessageMetadata) -> MessageMetadata:

@@ -86,7 +86,14 @@ class Operated:
         """Yield the records that a filter means, in no particular order, in constant memory."""
         return select(self.spool, where)
 
-    def change(
+    def change_one(self, message_id: str, change: Change, *, force: bool = False) -> MessageMetadata | None:
+        """Make a change to one message; returns its record afterwards, None if it was deleted."""
+        if change.deletes:
+            self._operations.delete(message_id, force=force)
+            return None
+        return self._operations.change(message_id, change, force=force)
+
+    def change_all(
         self,
         change: Change,
         where: Filter,
