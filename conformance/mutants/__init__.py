@@ -4,7 +4,7 @@ Many were found in the wild; the others are near misses of our own. `python conf
 what.
 """
 
-from mutants import claims, lifetime, listings, payloads, races, records
+from mutants import claims, lifetime, listings, notes, payloads, races, records
 from mutants.kinds import MUTANTS, Mutant, MutantDataFactory, MutantMetaFactory
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "claims",
     "lifetime",
     "listings",
+    "notes",
     "payloads",
     "races",
     "records",

@@ -140,6 +140,33 @@ class ClaimTakesOneSource(_Claims):
         return []
 
 
+@mutant("META-60")
+class AgeComesAfterPriority(MemoryMeta):
+    """`oldest_first` is taken, and does nothing."""
+
+    def claim(
+        self,
+        sources: Sequence[State],
+        *,
+        limit: int,
+        lease: timedelta,
+        owner: str,
+        exclude_routes: Collection[str] = (),
+        oldest_first: bool = False,
+    ) -> list[MessageMetadata]:
+        return super().claim(sources, limit=limit, lease=lease, owner=owner, exclude_routes=exclude_routes)
+
+
+@mutant("META-60")
+class AgeMixesSources(_Claims):
+    """`oldest_first` takes the oldest of all sources together."""
+
+    def _claimable(
+        self, sources: Sequence[State], limit: int, excluded: frozenset[str], taken: Collection[str], rank: records.Rank
+    ) -> list[MessageMetadata]:
+        return sorted(super()._claimable(sources, 10**6, excluded, taken, rank), key=rank)[:limit]
+
+
 class _Alters(MemoryMeta):
     """Claims, and then writes something else."""
 

@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 
 
 class MinimalMeta(MetaBackend):
-    capabilities: ClassVar[MetaCapabilities] = MetaCapabilities(processes=False, durable=False, server_clock=False)
+    capabilities: ClassVar[MetaCapabilities] = MetaCapabilities(
+        processes=False, durable=False, server_clock=False, contract="1.1"
+    )
 
     def __init__(self, stored: dict[str, MessageMetadata], lock: threading.RLock) -> None:
         self._stored = stored

@@ -5,7 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from retryspool.conformance import CLAUSES, CONTRACT_VERSION, Clause, DataBackendSuite, MetaBackendSuite
+from retryspool.conformance import (
+    CLAUSES,
+    CONTRACT_VERSION,
+    Clause,
+    DataBackendSuite,
+    MetaBackendSuite,
+    MiddlewareSuite,
+)
 from retryspool.conformance.contract import is_binding
 from retryspool.conformance.marks import Level, clauses_of
 
@@ -23,7 +30,7 @@ def methods_of(suite: type) -> dict[str, object]:
 
 
 def test_the_page_has_every_clause_by_its_title_and_no_other() -> None:
-    headings = dict(re.findall(r"^### ((?:META|DATA|FACTORY)-\d+) · (.+)$", PAGE, re.MULTILINE))
+    headings = dict(re.findall(r"^### ((?:META|DATA|FACTORY|MIDDLEWARE)-\d+) · (.+)$", PAGE, re.MULTILINE))
 
     assert {clause.id: clause.title for clause in CLAUSES.values()} == headings
     assert f"This is version **{CONTRACT_VERSION}** of the contract" in PAGE
@@ -35,7 +42,7 @@ def test_every_clause_on_the_page_says_something() -> None:
     assert [] == [section for section in sections if not section.strip()]
 
 
-@pytest.mark.parametrize("suite", [MetaBackendSuite, DataBackendSuite], ids=["meta", "data"])
+@pytest.mark.parametrize("suite", [MetaBackendSuite, DataBackendSuite, MiddlewareSuite], ids=["m", "d", "w"])
 def test_every_test_has_a_clause(suite: type) -> None:
     assert [] == [name for name, test in methods_of(suite).items() if clauses_of(test) is None]
 
@@ -48,6 +55,14 @@ def test_every_clause_has_a_test(suite: type, kind: str) -> None:
     assert [] == [each for each in CLAUSES if each.partition("-")[0] in {kind, "FACTORY"} and each not in tested]
     assert [] == [each for each in tested if each.partition("-")[0] not in {kind, "FACTORY"}]
     assert set(Level) == {mark.level for mark in marks}
+
+
+def test_every_clause_of_middleware_has_a_test() -> None:
+    marks = [mark for test in methods_of(MiddlewareSuite).values() if (mark := clauses_of(test)) is not None]
+
+    assert {each for each in CLAUSES if each.startswith("MIDDLEWARE-")} == {
+        clause.id for mark in marks for clause in mark.clauses
+    }
 
 
 def test_no_vendor_is_named_in_the_suite() -> None:
@@ -63,12 +78,12 @@ def test_no_vendor_is_named_in_the_suite() -> None:
 
 
 @pytest.mark.parametrize(
-    ("since", "declared", "binding"), [("1.0", "1.0", True), ("1.0", "0.9", False), ("0.9", "0.8", True)]
+    ("since", "declared", "binding"), [("1.1", "1.1", True), ("1.1", "1.0", False), ("1.0", "0.9", True)]
 )
 def test_a_clause_of_the_newest_version_only_warns_who_was_there_before(
     since: str,
     declared: str,
     binding: bool,  # noqa: FBT001
 ) -> None:
-    assert "1.0" == CONTRACT_VERSION, "choose the examples anew"
+    assert "1.1" == CONTRACT_VERSION, "choose the examples anew"
     assert binding == is_binding(Clause("META-0", "", since), declared)

@@ -53,7 +53,7 @@ def test_a_store_is_tried_by_its_url_without_a_line_to_write(tmp_path: Path) -> 
     assert "clauses kept" in text
     assert "profile quick, seed 7" in text
     report = json.loads((tmp_path / "report.json").read_text())
-    assert ("1.0", "quick", 7) == (report["contract"], report["profile"], report["seed"])
+    assert ("1.1", "quick", 7) == (report["contract"], report["profile"], report["seed"])
     assert "passed" == report["suites"][0]["clauses"]["META-14"]
     assert "| META-14 | A move is compare and swap |" in (tmp_path / "report.md").read_text()
 
@@ -181,7 +181,7 @@ def test_a_clause_that_is_newer_than_the_backend_only_warns(tmp_path: Path) -> N
     from retryspool.meta import MetaCapabilities
 
     class Old(MemoryMeta):
-        capabilities = MetaCapabilities(processes=False, durable=False, server_clock=False, contract="0.9")
+        capabilities = MetaCapabilities(processes=False, durable=False, server_clock=False, contract="1.0")
 
     class Factory(MemoryMetaFactory):
         def create(self):
@@ -191,14 +191,14 @@ def test_a_clause_that_is_newer_than_the_backend_only_warns(tmp_path: Path) -> N
         def factory(self, namespace):
             return Factory(namespace)
 
-        @clause("META-1")
+        @clause("META-60")
         def test_something_new(self, meta):
             assert False
     """
     )
     suite = reported(tmp_path, test_mine=source)
 
-    assert ("warned", "META-1 is newer than the contract 0.9 that the backend declares") == results(suite)[
+    assert ("warned", "META-60 is newer than the contract 1.0 that the backend declares") == results(suite)[
         "test_something_new"
     ]
 

@@ -26,7 +26,7 @@ class OneFileMeta(MetaBackend):
     """All records in one file. What isn't here, `renew`, `apply` and others, is done by the defaults."""
 
     capabilities: ClassVar[MetaCapabilities] = MetaCapabilities(
-        processes=True, durable=True, server_clock=False, contract="1.0"
+        processes=True, durable=True, server_clock=False, contract="1.1"
     )
 
     def __init__(self, store: FileStore) -> None:
@@ -73,6 +73,7 @@ class OneFileMeta(MetaBackend):
         lease: timedelta,
         owner: str,
         exclude_routes: Collection[str] = (),
+        oldest_first: bool = False,
     ) -> list[MessageMetadata]:
         check_claim(sources, limit=limit, lease=lease, owner=owner)
         claimed: list[MessageMetadata] = []
@@ -87,7 +88,7 @@ class OneFileMeta(MetaBackend):
                     and record.route not in exclude_routes
                     and (state is not State.ACTIVE or record.claimed_from in {None, *sources})
                 ]
-                due.sort(key=lambda record: (record.priority, rules.due_at(record), record.id))
+                due.sort(key=rules.age_rank if oldest_first else rules.claim_rank)
                 claimed += due[: limit - len(claimed)]
             claimed = [rules.claimed(record, owner=owner, lease=lease, now=now) for record in claimed]
             records |= {record.id: record for record in claimed}

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 __all__ = ["CLAUSES", "CONTRACT_VERSION", "Clause", "is_binding"]
 
-CONTRACT_VERSION = "1.0"
+CONTRACT_VERSION = "1.1"
 """Of docs/contract.md. The minor part rises with each new clause, the major one when a clause changes."""
 
 
@@ -71,6 +71,7 @@ _ALL = (
     Clause("META-27", "A renewal extends the lease"),
     Clause("META-28", "A renewal answers for each message"),
     Clause("META-29", "A late worker's result is refused"),
+    Clause("META-60", "The oldest goes first where that is asked for", "1.1"),
     # -- batches -------------------------------------------------------------------------------------------------------
     Clause("META-30", "A batch has one result each"),
     Clause("META-31", "A batch keeps the order of a message's writes"),
@@ -85,6 +86,12 @@ _ALL = (
     Clause("META-39", "The oldest due is found"),
     Clause("META-40", "A record that can't be read is neither hidden nor handed out"),
     Clause("META-41", "Waiting ends in time, and at a change"),
+    # -- notes ---------------------------------------------------------------------------------------------------------
+    Clause("META-61", "A note is what was set last", "1.1"),
+    Clause("META-62", "Notes are their store's, and no messages", "1.1"),
+    Clause("META-63", "A note that can't be set is refused before anything else", "1.1"),
+    Clause("META-64", "A note that changes ends waiting", "1.1"),
+    Clause("META-65", "A note is as safe as a record", "1.1"),
     # -- lifetime ------------------------------------------------------------------------------------------------------
     Clause("META-42", "A closed backend does nothing more"),
     Clause("META-43", "Threads share an instance"),
@@ -147,6 +154,25 @@ _ALL = (
     Clause("DATA-35", "An unknown outcome is called unknown"),
     Clause("DATA-36", "It works again once the network does"),
     Clause("DATA-37", "A restart of the server loses nothing"),
+    # -- middleware ----------------------------------------------------------------------------------------------------
+    Clause("MIDDLEWARE-1", "What goes in comes out", "1.1"),
+    Clause("MIDDLEWARE-2", "Readers and writers are binary files", "1.1"),
+    Clause("MIDDLEWARE-3", "Closing ends the stream, and leaves the sink open", "1.1"),
+    Clause("MIDDLEWARE-4", "A failure on the way is passed on", "1.1"),
+    Clause("MIDDLEWARE-5", "An abort leaves no payload", "1.1"),
+    Clause("MIDDLEWARE-6", "Memory doesn't grow with the payload", "1.1"),
+    Clause("MIDDLEWARE-7", "What was altered is found out", "1.1"),
+    Clause("MIDDLEWARE-8", "A payload is its message's", "1.1"),
+    Clause("MIDDLEWARE-9", "What is concealed doesn't show", "1.1"),
+    Clause("MIDDLEWARE-10", "Damage is an error of the tree", "1.1"),
+    Clause("MIDDLEWARE-11", "Threads share an instance", "1.1"),
+    Clause("MIDDLEWARE-12", "A fork may use it on both sides", "1.1"),
+    Clause("MIDDLEWARE-13", "A URL holds the settings, and no others", "1.1"),
+    Clause("MIDDLEWARE-14", "No secret is shown", "1.1"),
+    Clause("MIDDLEWARE-15", "The name is a name", "1.1"),
+    Clause("MIDDLEWARE-16", "Old formats open", "1.1"),
+    Clause("MIDDLEWARE-17", "Sealed headers come back, and show nothing", "1.1"),
+    Clause("MIDDLEWARE-18", "What needs no secret is read without", "1.1"),
 )
 
 CLAUSES = {clause.id: clause for clause in _ALL}

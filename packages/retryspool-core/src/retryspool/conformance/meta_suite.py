@@ -9,10 +9,10 @@ import pytest
 
 from retryspool.conformance.stores import Stores
 from retryspool.conformance.suite import Suite
-from retryspool.meta import MetaBackend, MetaFactory, StateCounter
+from retryspool.meta import MetaBackend, MetaFactory, NoteKeeper, StateCounter
 from retryspool.model import MessageMetadata, State, utc_now
 
-__all__ = ["MetaSuite", "NewMeta", "OpenMeta", "everything", "needs_counts"]
+__all__ = ["MetaSuite", "NewMeta", "OpenMeta", "everything", "needs_counts", "needs_notes"]
 
 OpenMeta = Callable[[], MetaBackend]
 """Opens the store of the test once more, as another process would."""
@@ -76,6 +76,13 @@ def needs_counts(meta: MetaBackend) -> StateCounter:
     """Return the backend as what counts; skip the test if it doesn't."""
     if not isinstance(meta, StateCounter):
         pytest.skip("the backend has no counts, which are optional")
+    return meta
+
+
+def needs_notes(meta: MetaBackend) -> NoteKeeper:
+    """Return the backend as what keeps notes; skip the test if it doesn't."""
+    if not isinstance(meta, NoteKeeper):
+        pytest.skip("the backend keeps no notes, which are optional")
     return meta
 
 

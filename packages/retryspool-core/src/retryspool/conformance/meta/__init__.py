@@ -1,6 +1,7 @@
 """The tests of metadata backends, a file for each part of the contract."""
 
 from retryspool.conformance.factories import FactoryTests
+from retryspool.conformance.meta.ageing import AgeingTests
 from retryspool.conformance.meta.batches import BatchTests
 from retryspool.conformance.meta.checking import CheckTests
 from retryspool.conformance.meta.claims import ClaimTests
@@ -11,6 +12,7 @@ from retryspool.conformance.meta.deadlines import DeadlineTests
 from retryspool.conformance.meta.forks import ForkTests
 from retryspool.conformance.meta.histories import HistoryTests
 from retryspool.conformance.meta.iterating import IterationTests
+from retryspool.conformance.meta.kept_notes import KeptNoteTests
 from retryspool.conformance.meta.killing import KillTests
 from retryspool.conformance.meta.leases import LeaseTests
 from retryspool.conformance.meta.lifetime import LifetimeTests
@@ -18,6 +20,7 @@ from retryspool.conformance.meta.listings import ListingTests
 from retryspool.conformance.meta.model import ModelTests
 from retryspool.conformance.meta.moves import MoveTests
 from retryspool.conformance.meta.network import NetworkTests
+from retryspool.conformance.meta.notes import NoteTests
 from retryspool.conformance.meta.power import PowerCutTests
 from retryspool.conformance.meta.processes import ProcessTests, TakeOverTests
 from retryspool.conformance.meta.records import RecordTests
@@ -42,6 +45,7 @@ class MetaBackendSuite(
     UpdateTests,
     MoveTests,
     ClaimTests,
+    AgeingTests,
     LeaseTests,
     ClockTests,
     BatchTests,
@@ -50,6 +54,8 @@ class MetaBackendSuite(
     CounterTests,
     DamageTests,
     WaitingTests,
+    NoteTests,
+    KeptNoteTests,
     LifetimeTests,
     DeadlineTests,
     CheckTests,
