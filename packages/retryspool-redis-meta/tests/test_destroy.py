@@ -36,6 +36,7 @@ def fill(factory: RedisMetaFactory, client: Redis, count: int = 10) -> None:
         client.hset(f"{{{factory.prefix}}}:m:{State.DEFERRED.name}1", "head", "nonsense")
         backend.store_meta("later", MessageMetadata("later", next_retry=utc_now() + HOUR))
         backend.claim([State.DEFERRED], limit=1000, lease=HOUR, owner="w")  # it comes across the damaged one
+        backend.set_note("pause", "x")
         assert backend.wait_for_change(10)
 
 
@@ -43,7 +44,7 @@ def test_nothing_of_a_store_remains(factory: RedisMetaFactory, client: Redis) ->
     fill(factory, client)
     base = f"{{{factory.prefix}}}".encode()
     kinds = {key.removeprefix(base + b":").partition(b":")[0] for key in keys_of(client, factory)}
-    assert {b"m", b"ids", b"lane", b"heads", b"counts", b"damaged", b"changes", b"format"} == kinds
+    assert {b"m", b"ids", b"lane", b"heads", b"counts", b"damaged", b"notes", b"changes", b"format"} == kinds
 
     factory.destroy()
 

@@ -47,6 +47,7 @@ claims = st.tuples(
     st.lists(st.sampled_from([state for state in State if state is not State.ACTIVE]), max_size=3),
     st.integers(1, 5),
     st.lists(st.sampled_from(["", "r", "a:b"]), max_size=2),
+    st.booleans(),
 )
 actions = st.lists(st.one_of(st.lists(writes, min_size=1, max_size=6), claims), max_size=12)
 
@@ -54,7 +55,7 @@ actions = st.lists(st.one_of(st.lists(writes, min_size=1, max_size=6), claims), 
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(actions)
 def test_indexes_say_what_the_records_say(
-    client: Redis, factory: RedisMetaFactory, done: Sequence[list[Write] | tuple[list[State], int, list[str]]]
+    client: Redis, factory: RedisMetaFactory, done: Sequence[list[Write] | tuple[list[State], int, list[str], bool]]
 ) -> None:
     inside = replace(factory, prefix=f"{factory.prefix}{uuid4().hex}")
     with inside.create() as backend:
@@ -62,8 +63,10 @@ def test_indexes_say_what_the_records_say(
             if isinstance(action, list):
                 backend.apply(action)
             else:
-                sources, limit, excluded = action
-                claimed = backend.claim(sources, limit=limit, lease=HOUR, owner="w", exclude_routes=excluded)
+                sources, limit, excluded, oldest_first = action
+                claimed = backend.claim(
+                    sources, limit=limit, lease=HOUR, owner="w", exclude_routes=excluded, oldest_first=oldest_first
+                )
                 backend.renew(claimed[:1], lease=HOUR)
             Looked(client, f"{{{inside.prefix}}}").check()
 
@@ -172,7 +175,8 @@ def test_times_that_differ_by_a_microsecond_are_in_order(backend: RedisMetaBacke
     assert sorted(dues) == [record.next_retry for record in claimed]
 
 
-def test_messages_of_many_routes_are_claimed_in_one_order(backend: RedisMetaBackend) -> None:
+@pytest.mark.parametrize("oldest_first", [False, True], ids=["by priority", "by age"])
+def test_messages_of_many_routes_are_claimed_in_one_order(backend: RedisMetaBackend, oldest_first: bool) -> None:  # noqa: FBT001
     now = utc_now()
     stored = [
         backend.store_meta(
@@ -186,12 +190,12 @@ def test_messages_of_many_routes_are_claimed_in_one_order(backend: RedisMetaBack
         )
         for number in range(150)
     ]
-    expected = sorted(stored, key=lambda r: (r.priority, r.next_retry, r.id))
+    expected = sorted(stored, key=lambda r: (0 if oldest_first else r.priority, r.next_retry, r.id))
 
     claimed = [
         record.id
         for limit in (1, 2, 30, 17, 100)
-        for record in backend.claim([State.INCOMING], limit=limit, lease=HOUR, owner="w")
+        for record in backend.claim([State.INCOMING], limit=limit, lease=HOUR, owner="w", oldest_first=oldest_first)
     ]
 
     assert [record.id for record in expected] == claimed
@@ -209,14 +213,19 @@ def commands_of(client: Redis, work: Any) -> Counter[str]:
     return Counter({name.removeprefix("cmdstat_"): each["calls"] for name, each in stats.items()})
 
 
-def test_a_claim_costs_the_same_whatever_is_not_due_or_excluded(new_redis: Any) -> None:
+@pytest.mark.parametrize("oldest_first", [False, True], ids=["by priority", "by age"])
+def test_a_claim_costs_the_same_whatever_is_not_due_or_excluded(new_redis: Any, oldest_first: bool) -> None:  # noqa: FBT001
     server = new_redis(settings={"appendonly": "no"})
     factory = RedisMetaFactory(server.url)
     costs: list[Counter[str]] = []
     with Redis.from_url(server.url) as client:
         for others in (10, 3000):
             with factory.in_namespace(f"with{others}").create() as backend:
-                backend.apply([Store(MessageMetadata(f"due{number}", state=State.DEFERRED)) for number in range(10)])
+                for number in range(10):
+                    due = utc_now() - HOUR * number
+                    record = MessageMetadata(f"due{number}", State.DEFERRED, priority=number % 3, next_retry=due)
+                    backend.store_meta(record.id, record)
+                fill(backend, [f"next{number}" for number in range(others)], state=State.DEFERRED, priority=7)
                 fill(backend, [f"later{number}" for number in range(others)], next_retry=utc_now() + HOUR)
                 fill(backend, [f"never{number}" for number in range(others)], next_retry=NEVER, state=State.DEFERRED)
                 fill(backend, [f"dead{number}" for number in range(others)], route="dead", state=State.DEFERRED)
@@ -224,7 +233,12 @@ def test_a_claim_costs_the_same_whatever_is_not_due_or_excluded(new_redis: Any) 
 
                 def claim(backend: RedisMetaBackend = backend) -> None:
                     found = backend.claim(
-                        [State.INCOMING, State.DEFERRED], limit=20, lease=HOUR, owner="w", exclude_routes=["dead"]
+                        [State.INCOMING, State.DEFERRED],
+                        limit=10,
+                        lease=HOUR,
+                        owner="w",
+                        exclude_routes=["dead"],
+                        oldest_first=oldest_first,
                     )
                     assert 10 == len(found)
 
