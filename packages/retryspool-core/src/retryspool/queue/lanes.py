@@ -151,13 +151,24 @@ class Lanes:
         with self._changed:
             while not self._closed:
                 now = self._clock()
-                self._wake(now)
-                while self._turns:
-                    lane = self._turns.popleft()
-                    lane.in_turn = False
-                    if lane.waiting and lane.may_begin(now):
-                        return self._begin(lane, now)
+                job = self._next(now)
+                if job is not None:
+                    return job
                 self._sleep(now)
+        return None
+
+    def take_now(self) -> Job | None:
+        """Return a message whose handler may begin now, None if there's none."""
+        with self._changed:
+            return None if self._closed else self._next(self._clock())
+
+    def _next(self, now: float) -> Job | None:
+        self._wake(now)
+        while self._turns:
+            lane = self._turns.popleft()
+            lane.in_turn = False
+            if lane.waiting and lane.may_begin(now):
+                return self._begin(lane, now)
         return None
 
     def _begin(self, lane: Lane, now: float) -> Job:
