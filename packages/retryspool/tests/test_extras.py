@@ -5,8 +5,8 @@ from importlib import metadata
 import pytest
 
 SIBLINGS = (
-    *("retryspool-cli", "retryspool-core", "retryspool-fs-data", "retryspool-fs-meta"),
-    *("retryspool-pg-data", "retryspool-redis-meta", "retryspool-s3-data"),
+    *("retryspool-cli", "retryspool-compression", "retryspool-core", "retryspool-encryption"),
+    *("retryspool-fs-data", "retryspool-fs-meta", "retryspool-pg-data", "retryspool-redis-meta", "retryspool-s3-data"),
 )
 
 
@@ -23,6 +23,8 @@ def brought_by(extra: str) -> set[str]:
         ("redis", {"retryspool-redis-meta"}),
         ("pg", {"retryspool-pg-data"}),
         ("s3", {"retryspool-s3-data"}),
+        ("compression", {"retryspool-compression"}),
+        ("encryption", {"retryspool-encryption"}),
         ("cli", {"retryspool-cli"}),
         ("all", set(SIBLINGS) - {"retryspool-core"}),
     ],

@@ -24,6 +24,8 @@ from retryspool.conformance.contract import CLAUSES, CONTRACT_VERSION, Clause
 from retryspool.conformance.data import DataBackendSuite
 from retryspool.conformance.marks import Level, clause, deviation
 from retryspool.conformance.meta import MetaBackendSuite
+from retryspool.conformance.middleware import MiddlewareSuite
+from retryspool.conformance.middleware_suite import OldFormat
 from retryspool.conformance.suite import Address, Through
 
 __all__ = [
@@ -34,6 +36,8 @@ __all__ = [
     "DataBackendSuite",
     "Level",
     "MetaBackendSuite",
+    "MiddlewareSuite",
+    "OldFormat",
     "Through",
     "clause",
     "deviation",

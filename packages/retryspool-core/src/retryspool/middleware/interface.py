@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import BinaryIO, ClassVar, Self
 
-from retryspool.errors import NotSupportedError
-from retryspool.urls import parse_url
+from retryspool.errors import InvalidUrlError, NotSupportedError
+from retryspool.urls import BackendUrl, parse_url, redact
 
-__all__ = ["Middleware", "MiddlewareCapabilities"]
+__all__ = ["Middleware", "MiddlewareCapabilities", "settings_of"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,6 +21,8 @@ class MiddlewareCapabilities:
     """`decode` itself finds out what was altered, cut off or added; else the record's size and checksum do."""
     binds_ids: bool = False
     """`decode` refuses what was encoded for another message."""
+    conceals: bool = False
+    """What is stored shows nothing of the payload but its size: so the record keeps no checksum of it either."""
 
 
 class Middleware(ABC):
@@ -62,7 +64,7 @@ class Middleware(ABC):
 
         :raises InvalidUrlError: it doesn't parse, or has a setting that there isn't
         """
-        parse_url(url, {})
+        settings_of(url, {})
         return cls()
 
     @classmethod
@@ -97,3 +99,15 @@ class Middleware(ABC):
         :raises BackendError: a key is missing, or it isn't what was sealed for this message
         """
         raise NotSupportedError(f"middleware {self.name!r} seals no headers")
+
+
+def settings_of(url: str, settings: Mapping[str, Callable[[str], object]]) -> Mapping[str, object]:
+    """Return the settings of a middleware's URL, `name:?setting=value`, converted; see `parse_url`.
+
+    :raises InvalidUrlError: it doesn't parse, has a setting that isn't among them, or has more than settings
+    """
+    parsed = parse_url(url, settings)
+    if parsed != BackendUrl("", None, "", "", "", parsed.settings):
+        name = url.partition(":")[0]
+        raise InvalidUrlError(f"{redact(url)!r} has more than settings: it is {name}:?setting=value&…")
+    return parsed.settings

@@ -79,7 +79,8 @@ class Enqueuer:
         own.pop(ENCODING_HEADER, None)
         if self.stages.encoding:
             own[ENCODING_HEADER] = self.stages.names
-        vouching = replace(record, headers=own, size=payload.size, checksum=payload.checksum)
+        checksum = "" if self.stages.conceals else payload.checksum  # by it a payload that was guessed is known
+        vouching = replace(record, headers=own, size=payload.size, checksum=checksum)
         return with_headers(self.stages, vouching, record.headers)
 
     @staticmethod

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, BinaryIO, cast
 from retryspool.data import CHUNK_BYTES, Payload
 from retryspool.errors import CorruptDataError
 from retryspool.model import MessageMetadata
+from retryspool.spool.headers import ENCODING_HEADER
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
@@ -64,9 +65,10 @@ def fingerprinting(payload: Payload, fingerprint: Fingerprint) -> Payload:
 def verified(record: MessageMetadata, source: BinaryIO) -> BinaryIO:
     """Return a reader of `source` that ends with `CorruptDataError` where it isn't the payload of this record.
 
-    A record of the Go system has no checksum: its payload is read as it is.
+    A record of the Go system has no checksum: its payload is read as it is. That of an encrypted payload has none
+    either: its bytes are vouched for by the encryption, and its size is compared.
     """
-    if not record.checksum:
+    if not record.checksum and ENCODING_HEADER not in record.headers:
         return source
     return cast("BinaryIO", io.BufferedReader(_Verifying(record, source), min(record.size + 1, CHUNK_BYTES)))
 
@@ -108,7 +110,7 @@ class _Verifying(io.RawIOBase):
             self._refuse(f"it is longer than {size} bytes")
         if at_end and seen.size < size:
             self._refuse(f"it ends after {seen.size} bytes of {size}")
-        if at_end and seen.checksum != self._record.checksum:
+        if at_end and self._record.checksum and seen.checksum != self._record.checksum:
             self._refuse(f"its checksum is {seen.checksum}, not {self._record.checksum}")
 
     def _refuse(self, what: str) -> None:

@@ -31,6 +31,8 @@ class Stages:
         stages = opened_stages(middleware)
         self.encoding = tuple(stage for stage in stages if not stage.decode_only)
         """What new payloads go through."""
+        self.conceals = any(stage.capabilities.conceals for stage in self.encoding)
+        """Whether the record may not show a checksum of what was handed in."""
         self.names = ",".join(stage.name for stage in self.encoding)
         sealing = [stage for stage in self.encoding if stage.seals_headers]
         self.sealing = sealing[0] if sealing else None

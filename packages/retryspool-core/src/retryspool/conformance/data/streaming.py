@@ -16,7 +16,7 @@ from retryspool.conformance.marks import Level, clause
 from retryspool.conformance.profiles import Profile
 from retryspool.data import DataBackend, DataFactory
 
-__all__ = ["StreamingTests", "stream"]
+__all__ = ["StreamingTests", "peak_bytes", "stream"]
 
 _LIMIT = 64 * MIB
 _ENOUGH = 96 * MIB
@@ -50,10 +50,10 @@ def stream(factory: DataFactory, size: int) -> dict[str, int]:
 
 def _steps(data: DataBackend, size: int) -> dict[str, int]:
     grown: dict[str, int] = {}
-    before = _peak_bytes()
+    before = peak_bytes()
     for step in (_store, _read, _fetch, _write, _read, _delete):
         step(data, size)
-        now = _peak_bytes()
+        now = peak_bytes()
         grown[f"{len(grown) + 1} {step.__name__[1:]}"] = now - before
     return grown
 
@@ -84,7 +84,7 @@ def _delete(data: DataBackend, size: int) -> None:  # noqa: ARG001 -- a step lik
     data.delete_data("large")
 
 
-def _peak_bytes() -> int:
+def peak_bytes() -> int:
     """Return the most memory that this process has had at a time.
 
     From Linux by the process's own account where there is one: `ru_maxrss` there may be that of the parent.

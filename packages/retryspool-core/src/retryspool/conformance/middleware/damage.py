@@ -1,0 +1,99 @@
+"""What was altered, cut off or added, on its way through whatever stores it."""
+
+from __future__ import annotations
+
+import io
+import random
+
+import pytest
+
+from retryspool.conformance.marks import clause
+from retryspool.conformance.middleware_suite import MESSAGE, MiddlewareSuite, encoded, outcome
+from retryspool.conformance.profiles import Profile
+from retryspool.conformance.suite import needs_capability
+from retryspool.errors import StorageError
+from retryspool.middleware import Middleware
+
+__all__ = ["DamageTests"]
+
+_SMALL = (b"", b"x", b"hello, hello, hello, hello", random.Random(4).randbytes(100))
+_LARGE = (bytes(2_500_000), random.Random(5).randbytes(2_500_000))
+_SAMPLE = 25
+
+
+class DamageTests(MiddlewareSuite):
+    @clause("MIDDLEWARE-7")
+    def test_a_payload_that_is_cut_off_anywhere_is_an_error(self, stage: Middleware) -> None:
+        needs_capability(stage.capabilities, "integrity")
+        for payload in _SMALL:
+            stored = encoded(stage, [payload])
+            for length in range(len(stored)):
+                found = outcome(stage, stored[:length])
+                assert isinstance(found, Exception), f"{length} bytes of {len(stored)} are a payload of {len(found)}"
+
+    @clause("MIDDLEWARE-7")
+    def test_a_large_payload_that_is_cut_off_is_an_error(self, stage: Middleware, profile: Profile, seed: int) -> None:
+        needs_capability(stage.capabilities, "integrity")
+        chance = random.Random(seed)
+        for payload in _LARGE:
+            stored = encoded(stage, [payload])
+            cuts = {len(stored) - 1, len(stored) // 2, *(chance.randrange(len(stored)) for _ in range(_SAMPLE))}
+            cuts |= {length + more for length in range(1 << 16, len(stored), 1 << 18) for more in (0, 1)}
+            for length in sorted(cuts)[: profile.examples * 4]:
+                found = outcome(stage, stored[:length])
+                assert isinstance(found, Exception), f"{length} bytes of {len(stored)} are a payload of {len(found)}"
+
+    @clause("MIDDLEWARE-7")
+    def test_a_bit_that_was_turned_over_never_makes_another_payload(self, stage: Middleware) -> None:
+        needs_capability(stage.capabilities, "integrity")
+        for payload in _SMALL:
+            stored = encoded(stage, [payload])
+            for at in range(len(stored) * 8):
+                found = outcome(stage, _turned(stored, at))
+                assert isinstance(found, Exception) or found == payload, f"bit {at}: {found!r} in place of {payload!r}"
+
+    @clause("MIDDLEWARE-7")
+    def test_a_bit_of_a_large_payload_neither(self, stage: Middleware, seed: int) -> None:
+        needs_capability(stage.capabilities, "integrity")
+        chance = random.Random(seed)
+        for payload in _LARGE:
+            stored = encoded(stage, [payload])
+            for _ in range(_SAMPLE):
+                found = outcome(stage, _turned(stored, chance.randrange(len(stored) * 8)))
+                assert isinstance(found, Exception) or found == payload
+
+    @clause("MIDDLEWARE-7")
+    def test_what_follows_the_end_is_an_error(self, stage: Middleware) -> None:
+        needs_capability(stage.capabilities, "integrity")
+        for payload in (*_SMALL, *_LARGE):
+            stored = encoded(stage, [payload])
+            for more in (b"\0", b"\n", b"more", bytes(1_000_000), stored):
+                assert isinstance(outcome(stage, stored + more), Exception), f"{len(more)} bytes more are passed over"
+
+    @clause("MIDDLEWARE-10")
+    def test_what_is_no_stream_at_all_is_an_error_of_the_tree(self, stage: Middleware, seed: int) -> None:
+        """`outcome` lets no other error pass: `struct.error`, `zlib.error` and the like say nothing to anybody."""
+        chance = random.Random(seed)
+        stored = encoded(stage, [b"hello" * 1000])
+        for garbage in (b"", b"\0", bytes(100), b"\xff" * 100, chance.randbytes(100_000), stored[::-1]):
+            found = outcome(stage, garbage)
+            assert isinstance(found, Exception) or not stage.capabilities.integrity
+        for length in range(min(len(stored), 64)):
+            for noise in range(4):
+                found = outcome(stage, stored[:length] + chance.randbytes(noise * 20))
+                assert isinstance(found, Exception) or not stage.capabilities.integrity
+
+    @clause("MIDDLEWARE-7")
+    def test_who_reads_on_after_an_error_is_not_told_of_an_end(self, stage: Middleware) -> None:
+        needs_capability(stage.capabilities, "integrity")
+        stored = encoded(stage, [_LARGE[1]])
+        with stage.decode(MESSAGE, io.BytesIO(stored[: len(stored) // 2])) as reader:
+            for _ in range(3):
+                with pytest.raises((StorageError, OSError)):
+                    reader.read()
+
+
+def _turned(stored: bytes, bit: int) -> bytes:
+    turned = bytearray(stored)
+    turned[bit // 8] ^= 1 << bit % 8
+    return bytes(turned)
