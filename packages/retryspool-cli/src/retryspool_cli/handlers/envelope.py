@@ -13,12 +13,14 @@ from typing import BinaryIO
 
 from retryspool import PermanentError
 
-__all__ = ["MAIL_FROM", "RCPT_TO", "Envelope", "envelope_of", "has_8bit", "wire_chunks"]
+__all__ = ["MAIL_FROM", "RCPT_TO", "SMTPUTF8", "Envelope", "envelope_of", "has_8bit", "wire_chunks"]
 
 MAIL_FROM = "mail-from"
 """The message header that names the sender; `<>` is the null sender of bounces."""
 RCPT_TO = "rcpt-to"
 """The message header that names the recipients, separated by commas."""
+SMTPUTF8 = "smtputf8"
+"""The message header that says, if it isn't empty, that the mail's own headers need SMTPUTF8 (RFC 6531)."""
 
 _CHUNK_BYTES = 64 * 1024
 _HEADER_BYTES = 1024 * 1024
@@ -32,11 +34,13 @@ class Envelope:
 
     sender: str
     recipients: tuple[str, ...]
+    utf8_headers: bool = False
+    """Whether the mail's own headers hold more than ASCII, as far as its message says so."""
 
     @property
     def needs_utf8(self) -> bool:
-        """Whether an address isn't ASCII."""
-        return not all(address.isascii() for address in (self.sender, *self.recipients))
+        """Whether the mail can only go to a server that knows SMTPUTF8."""
+        return self.utf8_headers or not all(address.isascii() for address in (self.sender, *self.recipients))
 
 
 def envelope_of(headers: Mapping[str, str], payload: BinaryIO) -> Envelope:
@@ -67,7 +71,7 @@ def envelope_of(headers: Mapping[str, str], payload: BinaryIO) -> Envelope:
         if _BAD.search(address) or "@" not in address[1:-1]:
             msg = f"{address!r} is no mail address"
             raise PermanentError(msg)
-    return Envelope(senders[0], tuple(dict.fromkeys(recipients)))
+    return Envelope(senders[0], tuple(dict.fromkeys(recipients)), bool(named.get(SMTPUTF8)))
 
 
 def _addresses(values: list[str]) -> list[str]:

@@ -197,7 +197,9 @@ class Session:
         self.smtp.command_encoding = "ascii"
         if envelope.needs_utf8:
             if not self.smtp.has_extn("smtputf8"):
-                return failure("5.6.7", "an address isn't ASCII, and the server doesn't know SMTPUTF8", self.host)
+                return failure(
+                    "5.6.7", "an address or a header isn't ASCII, and the server doesn't know SMTPUTF8", self.host
+                )
             options += " SMTPUTF8"
             self.smtp.command_encoding = "utf-8"
         return options

@@ -1,0 +1,1 @@
+"""A mail relay: aiosmtpd in front, a RetrySpool spool between, SMTP behind."""
