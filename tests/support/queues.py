@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import BinaryIO, Protocol, Unpack
 
-from retryspool import Message, Queue, QueueOptions, RetryPolicy, Spool
+from retryspool import Message, Queue, QueueOptions, RetryPolicy, RouteOptions, Spool
 from retryspool.queue import QueueSettings
 
 PATIENCE_S = 20.0
@@ -22,6 +22,7 @@ class NewQueue(Protocol):
         *,
         spool: Spool | None = None,
         policies: Mapping[str, RetryPolicy] | None = None,
+        routes: Mapping[str, RouteOptions] | None = None,
         unchecked: dict[str, float] | None = None,
         **settings: Unpack[QueueSettings],
     ) -> Queue: ...

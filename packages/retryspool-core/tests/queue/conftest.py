@@ -7,7 +7,7 @@ from typing import Unpack
 import pytest
 from queues import NewQueue, unchecked_options
 
-from retryspool import Queue, QueueOptions, RetryPolicy, Spool
+from retryspool import Queue, QueueOptions, RetryPolicy, RouteOptions, Spool
 from retryspool.memory import MemoryDataFactory, MemoryMetaFactory
 from retryspool.queue import QueueSettings
 
@@ -22,12 +22,13 @@ def new_queue() -> Iterator[NewQueue]:
             *,
             spool: Spool | None = None,
             policies: Mapping[str, RetryPolicy] | None = None,
+            routes: Mapping[str, RouteOptions] | None = None,
             unchecked: dict[str, float] | None = None,
             **settings: Unpack[QueueSettings],
         ) -> Queue:
             settings = {"grace_s": 10, **settings}
             options = unchecked_options(QueueOptions(**settings), unchecked or {})
-            queue = Queue(spool or Spool(meta.create(), data.create()), options, policies=policies)
+            queue = Queue(spool or Spool(meta.create(), data.create()), options, policies=policies, routes=routes)
             opened.callback(queue.close)
             return queue
 

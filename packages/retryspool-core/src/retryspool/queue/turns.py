@@ -13,7 +13,7 @@ from retryspool.model import MessageMetadata
 
 __all__ = ["Turns"]
 
-_A_TURN = 20
+_A_TURN = 5
 """So many messages of a route are claimed in each round."""
 _MOST = 10_000
 """So many routes are passed over at the most because they had their turn: a claim's cost grows with their number."""
