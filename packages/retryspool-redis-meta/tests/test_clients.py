@@ -21,6 +21,7 @@ from retryspool.conformance.proxy import Proxy
 from retryspool.errors import BackendClosedError, BackendError, DeadlineExceededError
 from retryspool.meta import Delete, ListOptions, Move, SortBy, Store, Update
 from retryspool.model import MessageMetadata, State, utc_now
+from retryspool_cli.servers import RedisServer
 from retryspool_redis_meta import RedisMetaFactory
 from retryspool_redis_meta.backend import RedisMetaBackend
 
@@ -211,9 +212,10 @@ def in_child(work: Callable[[], object]) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
-def test_a_child_has_connections_of_its_own_and_the_parent_goes_on(factory: RedisMetaFactory, client: Redis) -> None:
-    any_client: Any = client
-    with factory.create() as backend:
+def test_a_child_has_connections_of_its_own_and_the_parent_goes_on(new_redis: Callable[..., RedisServer]) -> None:
+    url = new_redis().url  # nobody else's connections come and go there
+    any_client: Any
+    with Redis.from_url(url) as any_client, RedisMetaFactory(url).create() as backend:
         stored = backend.store_meta("a", MessageMetadata("a"))
         ours = {each["id"] for each in any_client.client_list()}
 
