@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextvars import ContextVar
 from functools import partial
 from typing import BinaryIO
@@ -10,6 +11,7 @@ from spools import Zlib
 
 from retryspool import InvalidInputError, Message, Queue, RetryableError, Spool, State, current_message_id
 from retryspool.memory import MemoryData, MemoryMeta
+from retryspool.queue import AsyncPayload
 from retryspool.queue.message import user_headers
 
 
@@ -68,17 +70,27 @@ def test_what_cannot_be_called_is_no_handler(queue: Queue, handler: object) -> N
         queue.add_handler(handler)  # type: ignore[arg-type]
 
 
-async def _coroutine(message: Message, payload: BinaryIO) -> None: ...
+def _generator(_message: Message, _payload: BinaryIO) -> Iterator[None]:
+    yield
 
 
-class _AsyncObject:
-    async def __call__(self, message: Message, payload: BinaryIO) -> None: ...
+async def _async_generator(_message: Message, _payload: AsyncPayload) -> AsyncIterator[None]:
+    yield
 
 
-@pytest.mark.parametrize("handler", [_coroutine, _AsyncObject()], ids=["function", "object"])
-def test_a_coroutine_function_is_refused_where_it_is_added(queue: Queue, handler: object) -> None:
-    with pytest.raises(InvalidInputError, match="is a coroutine function"):
-        queue.add_handler(handler)  # type: ignore[arg-type]
+@pytest.mark.parametrize("handler", [_generator, _async_generator])
+def test_a_generator_function_is_refused_where_it_is_added(queue: Queue, handler: Callable[..., object]) -> None:
+    with pytest.raises(InvalidInputError, match="is a generator function: nobody would run it"):
+        queue.add_handler(handler)
+
+
+def test_a_handler_that_would_choose_by_a_coroutine_is_refused(queue: Queue) -> None:
+    class Chooser(ForRoute):
+        async def can_handle(self, message: Message) -> bool:  # type: ignore[override]
+            return message.route == self.route
+
+    with pytest.raises(InvalidInputError, match=r"can_handle of .* is a coroutine function"):
+        queue.add_handler(Chooser("a"))  # type: ignore[arg-type]
 
 
 def test_a_handler_whose_result_nobody_awaits_has_failed(queue: Queue) -> None:

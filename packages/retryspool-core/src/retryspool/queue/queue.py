@@ -5,7 +5,8 @@ from __future__ import annotations
 import builtins
 import logging
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from asyncio import AbstractEventLoop
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -19,7 +20,7 @@ from retryspool.meta import ListOptions, ListResult, SortBy, StateCounter
 from retryspool.middleware import Middleware
 from retryspool.model import Finding, MessageMetadata, State
 from retryspool.queue.counters import Counters
-from retryspool.queue.handlers import AnyHandler, Handle, Handler, Handlers
+from retryspool.queue.handlers import AnyHandler, AsyncHandle, AsyncHandler, Handle, Handler, Handlers
 from retryspool.queue.operated import Operated
 from retryspool.queue.operations import Operations
 from retryspool.queue.options import QueueOptions, QueueSettings
@@ -118,24 +119,24 @@ class Queue(Operated):
         self._handlers.add_bounce(handler)
         return handler
 
-    def add_handler(self, handler: Handle | Handler) -> None:
-        """Add a handler for messages: a callable `(message, payload) -> None`, or a `Handler`.
+    def add_handler(self, handler: Handle | Handler | AsyncHandle | AsyncHandler) -> None:
+        """Add a handler for messages: a callable `(message, payload) -> None` or a `Handler`, each also as `async def`.
 
         A message goes to the first that takes it; one whose `can_handle` isn't there takes all. It is given a `Message`
         and the payload, a readable binary file that is closed when it returns. If it returns, the message is done. Its
         exceptions say what becomes of it: `PermanentError` bounces, `RetryableError` defers by a delay of its own, any
-        other is retried by policy.
+        other is retried by policy. A coroutine is given an `AsyncPayload`, and runs in an event loop with the others.
 
-        :raises InvalidInputError: it isn't a handler, or is a coroutine function
+        :raises InvalidInputError: it isn't a handler
         """
         self._handlers.add(handler)
 
-    def add_bounce_handler(self, handler: Handle | Handler) -> None:
+    def add_bounce_handler(self, handler: Handle | Handler | AsyncHandle | AsyncHandler) -> None:
         """Add a handler for messages that have bounced; `message.last_error` says why they have.
 
         A failure is retried by policy, up to the message's `max_attempts`; then it's kept.
 
-        :raises InvalidInputError: it isn't a handler, or is a coroutine function
+        :raises InvalidInputError: it isn't a handler
         """
         self._handlers.add_bounce(handler)
 
@@ -307,9 +308,9 @@ class Queue(Operated):
 
         :raises QueueError: there's no handler, it runs already, or it was closed
         """
-        self._start(SimpleQueue(), until_idle=False)
+        self._start(lambda: None, until_idle=False)
 
-    def _start(self, ended: SimpleQueue[int | None], *, until_idle: bool) -> Worker:
+    def _start(self, ended: Callable[[], object], *, until_idle: bool, loop: AbstractEventLoop | None = None) -> Worker:
         with self._lock:
             if self._closed:
                 raise QueueError("the queue is closed")
@@ -326,6 +327,7 @@ class Queue(Operated):
                 prune=self.prune,
                 ended=ended,
                 until_idle=until_idle,
+                loop=loop,
             )
             worker.start()
             return worker
@@ -343,7 +345,8 @@ class Queue(Operated):
 
         Messages given back aren't counted as delivered. A handler that still runs when the grace time is over keeps its
         lease, renewed, so that nobody else gets its message; what becomes of it is stored when it ends, unless the
-        queue is closed before. Does nothing if it isn't running.
+        queue is closed before. One that's a coroutine is cancelled then, and given five seconds to end: its message is
+        given back, if it ends by that. Does nothing if it isn't running.
 
         :param grace_s: how long to wait for handlers, in seconds; the option's if None
         """
@@ -362,7 +365,7 @@ class Queue(Operated):
         worker.begin_stop(grace_s)
         if not worker.join():
             _log.warning("worker %s: handlers still run after the grace time", worker.owner)
-        worker.ended.put(None)
+        worker.ended()
 
     def run(self, *, until_idle: bool = False) -> None:
         """Handle messages until SIGTERM or SIGINT comes, or another thread calls `stop()`.
@@ -375,7 +378,7 @@ class Queue(Operated):
         """
         events: SimpleQueue[int | None] = SimpleQueue()
         with signals_into(events):
-            worker = self._start(events, until_idle=until_idle)
+            worker = self._start(lambda: events.put(None), until_idle=until_idle)
             event = next_event(events)
             if event is not None:
                 worker.begin_stop(self.options.grace_s)

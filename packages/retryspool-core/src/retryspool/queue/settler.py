@@ -71,6 +71,11 @@ class Settler:
                     jobs.append(job)
         return jobs
 
+    def has(self, message_id: str) -> bool:
+        """Tell whether a message's lease is kept here."""
+        with self._lock:
+            return message_id in self._jobs
+
     def put(self, job: Job) -> None:
         """Settle a job by its outcome."""
         self._inbox.put(job)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import math
 import os
@@ -11,11 +12,12 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
-from queue import SimpleQueue
 
 from retryspool.model import MessageMetadata
 from retryspool.queue.capacity import Capacity
+from retryspool.queue.context import current
 from retryspool.queue.counters import Counters
+from retryspool.queue.crew import Crew
 from retryspool.queue.dispatcher import Dispatcher
 from retryspool.queue.handlers import Handlers
 from retryspool.queue.lanes import Lanes
@@ -30,6 +32,8 @@ __all__ = ["Worker"]
 
 _log = logging.getLogger(__name__)
 
+_CANCELLED_S = 5.0
+"""How long coroutines that are cancelled when the grace time is over may take to end, in seconds."""
 _ABANDON_S = 5.0
 """How long a write that is under way may take before the stores are closed under it, in seconds."""
 
@@ -43,10 +47,11 @@ def _new_owner() -> str:
 class Worker:
     """One start of a queue's worker. It can't be started again; it doesn't run on in the child of a fork.
 
-    :param ended: gets None when the worker has ended
     :param routes: the limits by route
     :param prune: what is called now and then, to delete what is archived for long enough
+    :param ended: what is called when the worker has ended
     :param until_idle: end once nothing is due and everything is settled
+    :param loop: where handlers run that are coroutines; in a thread of the worker's own if None
     """
 
     def __init__(
@@ -58,8 +63,9 @@ class Worker:
         routes: RouteTable,
         *,
         prune: Callable[[], object],
-        ended: SimpleQueue[int | None],
+        ended: Callable[[], object],
         until_idle: bool,
+        loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         options = rules.options
         self.owner = _new_owner()
@@ -70,7 +76,6 @@ class Worker:
         self._lanes = Lanes(routes, options.concurrency, turn_back=self._turn_back)
         self._capacity = Capacity(options, lambda: self._lanes.parked)
         self._settler = Settler(spool, rules, counters, self._capacity)
-        self._runner = Runner(spool, handlers)
         self._dispatcher = Dispatcher(
             spool,
             options,
@@ -87,7 +92,18 @@ class Worker:
         self._grace_until = math.inf
         self._settling = self._thread("settler", self._settle)
         self._dispatching = self._thread("dispatcher", self._dispatch)
-        self._handling = [self._thread(f"handler-{number}", self._handle) for number in range(options.concurrency)]
+        self._crew = Crew(
+            self._lanes,
+            Runner(spool, handlers),
+            handlers,
+            options.concurrency,
+            loop=loop,
+            begins=lambda job: not (self._stopping or self._dispatcher.is_paused(job.record)),
+            finish=self._handled,
+            is_here=lambda: self.is_here,
+            is_stopping=lambda: self._stopping,
+            lost=lambda: self.begin_stop(0),
+        )
         keeps_for_ever = options.retention_s is None and options.bounce_retention_s is None
         self._pruning = [] if keeps_for_ever else [self._thread("pruner", self._prune_now_and_then)]
 
@@ -97,7 +113,7 @@ class Worker:
 
     @property
     def _threads(self) -> list[threading.Thread]:
-        return [self._settling, self._dispatching, *self._handling, *self._pruning]
+        return [self._settling, self._dispatching, *self._crew.threads, *self._pruning]
 
     @property
     def is_here(self) -> bool:
@@ -121,24 +137,38 @@ class Worker:
     def start(self) -> None:
         """Start its threads."""
         _log.info("worker %s starts", self.owner)
-        for thread in self._threads:
+        self._crew.grow()
+        for thread in (self._settling, self._dispatching, *self._pruning):
             thread.start()
 
     # -- stopping ------------------------------------------------------------------------------------------------------
 
     def begin_stop(self, grace_s: float) -> None:
-        """Claim no more, release what hasn't begun, and end once what runs is done and settled."""
+        """Claim no more, release what hasn't begun, and end once what runs is done and settled.
+
+        Coroutines that still run when the grace time is over are cancelled.
+        """
         self._grace_until = min(self._grace_until, time.monotonic() + grace_s)
         self._stopping = True
         self._dispatcher.stop()
+        self._crew.loop.cancel_after(grace_s)
 
     def join(self) -> bool:
         """Wait until it has ended; returns False if handlers still run when the grace time is over."""
-        if threading.current_thread() in self._threads:
+        if threading.current_thread() in self._threads or self._crew.loop.is_current or self.is_handling(current.get()):
             return True  # a handler may stop its own queue; it can't wait for itself
-        for thread in self._threads:
-            thread.join(max(0.0, self._grace_until - time.monotonic()))
+        self._join(0)
+        if self._crew.loop.is_used:
+            self._join(_CANCELLED_S)
         return self.has_ended
+
+    def _join(self, more_s: float) -> None:
+        for thread in self._threads:
+            thread.join(max(0.0, self._grace_until + more_s - time.monotonic()))
+
+    def is_handling(self, message_id: str | None) -> bool:
+        """Tell whether it has this message under its lease."""
+        return message_id is not None and self._settler.has(message_id)
 
     def abandon(self) -> None:
         """Settle no more: what still runs keeps its lease until that expires, and is delivered again."""
@@ -159,6 +189,7 @@ class Worker:
             self._settler.close()
 
     def _hand_out(self, claimed: Sequence[MessageMetadata], since: float) -> None:
+        self._crew.grow()
         self._counters.add("claimed", len(claimed))
         jobs = self._settler.add(claimed, since)
         self._capacity.claimed(len(jobs))
@@ -171,16 +202,9 @@ class Worker:
         for job in self._lanes.give_back(self._capacity.shortage):
             self._release(job)
 
-    def _handle(self) -> None:
-        while (job := self._lanes.take()) is not None:
-            if self._stopping or self._dispatcher.is_paused(job.record):
-                job.outcome = Released()
-            else:
-                self._runner.run(job)
-                if not self.is_here:
-                    return  # the handler has forked, and this is the child: the message is the parent's
-            self._lanes.done(job)
-            self._finish(job)
+    def _handled(self, job: Job) -> None:
+        self._lanes.done(job)
+        self._finish(job)
 
     def _turn_back(self, jobs: Sequence[Job]) -> None:
         for job in jobs:
@@ -198,8 +222,9 @@ class Worker:
         try:
             self._settler.run()
         finally:
+            self._crew.close()
             _log.info("worker %s has ended", self.owner)
-            self.ended.put(None)
+            self.ended()
 
     def _prune_now_and_then(self) -> None:
         while True:

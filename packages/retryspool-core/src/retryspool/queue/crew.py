@@ -1,0 +1,107 @@
+"""The crew: the threads that run a worker's handlers, and the event loop for those that are coroutines.
+
+A thread takes a message, chooses its handler and opens its payload. Then it runs the handler, or leaves it to the loop
+and takes the next message, so that any number of coroutines wait at once for a few threads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+
+from retryspool.queue.handlers import Handlers
+from retryspool.queue.lanes import Lanes
+from retryspool.queue.loop import HandlerLoop
+from retryspool.queue.message import Job
+from retryspool.queue.outcome import Released
+from retryspool.queue.runner import Ready, Runner
+
+__all__ = ["Crew"]
+
+_PREPARING = 32
+"""So many threads are enough where all handlers are coroutines."""
+
+
+class Crew:
+    """Runs handlers, up to `concurrency` at once.
+
+    :param loop: where coroutines run; in a thread of the crew's own if None
+    :param begins: tells of a message whether its handler is to begin; if not, it's released
+    :param finish: what is called with each message that has an outcome
+    :param is_here: tells whether this is the process in which the crew began
+    :param is_stopping: tells whether the worker stops
+    :param lost: what is called if the loop is about to end though the worker isn't
+    """
+
+    def __init__(
+        self,
+        lanes: Lanes,
+        runner: Runner,
+        handlers: Handlers,
+        concurrency: int,
+        *,
+        loop: asyncio.AbstractEventLoop | None,
+        begins: Callable[[Job], bool],
+        finish: Callable[[Job], None],
+        is_here: Callable[[], bool],
+        is_stopping: Callable[[], bool],
+        lost: Callable[[], None],
+    ) -> None:
+        self._lanes = lanes
+        self._runner = runner
+        self._handlers = handlers
+        self._concurrency = concurrency
+        self._begins = begins
+        self._finish = finish
+        self._is_here = is_here
+        self._free = threading.Semaphore(concurrency)
+        self._threads: list[threading.Thread] = []
+        self.loop = HandlerLoop(runner, loop, is_stopping=is_stopping, finish=self._ended, lost=lost)
+
+    @property
+    def threads(self) -> list[threading.Thread]:
+        """All of its threads, the loop's own too."""
+        return [*self._threads, *([] if self.loop.thread is None else [self.loop.thread])]
+
+    def grow(self) -> None:
+        """Start the threads that the handlers need which there are by now."""
+        wanted = self._concurrency if self._handlers.need_threads else min(self._concurrency, _PREPARING)
+        while len(self._threads) < wanted:
+            # Daemons: a handler that never returns must not keep a process from ending.
+            name = f"retryspool-handler-{len(self._threads)}"
+            thread = threading.Thread(target=self._work, name=name, daemon=True)
+            thread.start()
+            self._threads.append(thread)
+
+    def close(self) -> None:
+        """Let go of all that isn't needed once the handlers that still run have ended."""
+        self.loop.close()
+        self._runner.close()
+
+    def _work(self) -> None:
+        while (job := self._next()) is not None:
+            ready = None
+            if self._begins(job):
+                ready = self._runner.run(job)
+                if not self._is_here():
+                    return  # the handler has forked, and this is the child: the message is the parent's
+            else:
+                job.outcome = Released()
+            if ready is None:
+                self._done(job)
+            else:
+                self.loop.submit(ready)
+        self._free.release()  # for the next to see that it's over
+
+    def _next(self) -> Job | None:
+        self._free.acquire()
+        return self._lanes.take()
+
+    def _ended(self, ready: Ready) -> None:
+        if self._is_here():
+            self._done(ready.job)
+
+    def _done(self, job: Job) -> None:
+        self._free.release()
+        self._finish(job)
