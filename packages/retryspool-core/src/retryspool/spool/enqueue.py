@@ -12,12 +12,13 @@ from __future__ import annotations
 import logging
 import threading
 import zlib
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
-from retryspool.data import DataBackend
+from retryspool.data import DataBackend, Payload
 from retryspool.errors import (
     BackendUnavailableError,
     DataExistsError,
@@ -82,6 +83,29 @@ class Enqueuer:
         checksum = "" if self.stages.conceals else payload.checksum  # by it a payload that was guessed is known
         vouching = replace(record, headers=own, size=payload.size, checksum=checksum)
         return with_headers(self.stages, vouching, record.headers)
+
+    def adopt(
+        self, record: MessageMetadata, stored: Payload, check: Callable[[MessageMetadata], object]
+    ) -> MessageMetadata:
+        """Store a message whose payload and headers are encoded already.
+
+        :param check: what reads them, and raises if that can't be done
+        """
+        validate_metadata(record)
+        self.refuse_existing(record.id)
+        self._remove_orphan(record.id)
+        with self.window(record.id):
+            self.data.store_data(record.id, stored, if_absent=True)
+            try:
+                check(record)
+            except BaseException:
+                self.data.delete_data(record.id)
+                raise
+            try:
+                return self.meta.store_meta(record.id, record)
+            except BaseException as error:
+                self.clean_up(record.id, error)
+                raise
 
     @staticmethod
     def shown(stored: MessageMetadata, handed_in: MessageMetadata) -> MessageMetadata:

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import BinaryIO, Self
 from urllib.parse import quote
 
-from retryspool.data import DataBackend, Payload, copy_payload
+from retryspool.data import CHUNK_BYTES, DataBackend, Payload, copy_payload
 from retryspool.errors import BackendError, InvalidOptionError, StorageError
 from retryspool.meta import Delete, MetaBackend, Store, Write, WriteResult
 from retryspool.middleware import Middleware
@@ -19,7 +19,14 @@ from retryspool.model import Finding, MessageMetadata
 from retryspool.plugins import open_data, open_meta, split_middleware
 from retryspool.records import validate_metadata
 from retryspool.spool.enqueue import Enqueuer, EnqueueTransaction
-from retryspool.spool.headers import SEALED_HEADER, open_headers, own_headers, with_headers
+from retryspool.spool.headers import (
+    ENCODING_HEADER,
+    SEALED_HEADER,
+    open_headers,
+    own_headers,
+    user_headers,
+    with_headers,
+)
 from retryspool.spool.integrity import Fingerprint, fingerprinting, verified
 from retryspool.spool.reconcile import DEFAULT_GRACE, Discrepancy, reconcile
 from retryspool.spool.stages import Stages, opened_stages
@@ -162,6 +169,35 @@ class Spool:
             return self.enqueue(record, payload, is_new=is_new)
         except StorageError as error:
             return error
+
+    def encodes_as(self, record: MessageMetadata) -> bool:
+        """Tell whether a message is encoded, and by the middleware that this spool would encode it with."""
+        encoding = record.headers.get(ENCODING_HEADER, "")
+        sealed = record.headers.get(SEALED_HEADER, "").partition(":")[0]
+        sealing = self._stages.sealing.name if self._stages.sealing else ""
+        return (
+            bool(encoding)
+            and encoding == self._stages.names
+            and (sealed == sealing or not (sealed or user_headers(record.headers)))
+        )
+
+    def adopt(self, record: MessageMetadata, stored: Payload) -> MessageMetadata:
+        """Store a message as it is stored in another spool, encoded already, and read it back before it's there.
+
+        :param record: as it's stored there
+        :param stored: its payload, as it's stored there
+        :returns: the record as stored
+        :raises MessageExistsError: there's a message of this id; it wasn't touched
+        :raises BackendError: payload or headers can't be decoded here, as with another key
+        """
+
+        def read(record: MessageMetadata) -> None:
+            self.opened(record)
+            with self.open_payload(record) as payload:
+                while payload.read(CHUNK_BYTES):
+                    pass
+
+        return self._enqueuer.adopt(record, stored, read)
 
     # -- out -----------------------------------------------------------------------------------------------------------
 
