@@ -1,4 +1,5 @@
 import io
+import math
 import socket
 import threading
 from collections.abc import Generator
@@ -11,9 +12,10 @@ from aiosmtpd.smtp import SMTP, Envelope, Session
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retryspool import Queue, QueueOptions, Spool, State
+from retryspool import MessageMetadata, Queue, QueueOptions, RetryableError, Spool, State
 from retryspool.memory import MemoryDataFactory, MemoryMetaFactory
-from retryspool.queue import FixedRetry
+from retryspool.queue import FixedRetry, Message
+from retryspool.queue.message import Job
 from retryspool_cli.exits import WrongUsageError
 from retryspool_cli.handlers.envelope import wire_chunks
 from retryspool_cli.handlers.replies import Result, read_results
@@ -196,6 +198,30 @@ def test_a_server_that_hangs_up_is_retried(peer: Peer, deliver: Deliver) -> None
     assert "421 going down" in record.last_error
     assert "rcpt-to" not in record.headers
     assert [] == peer.mails
+
+
+@pytest.mark.parametrize(
+    ("replies", "concerns"),
+    [
+        ({"you@example.org": ["450 4.2.1 full"]}, "message"),
+        ({"you@example.org": ["450 greylisted"], "them@example.net": ["550 no"]}, "message"),
+        ({"MAIL": ["451 4.7.1 later"]}, "message"),
+        ({"DATA": ["452 4.3.1 full"]}, "message"),
+        ({"MAIL": ["451 4.3.2 not now"]}, "route"),
+        ({"MAIL": ["530 5.7.0 log in"]}, "route"),
+        ({"you@example.org": ["421 too many"]}, "route"),
+        ({"MAIL": ["421 4.3.2 going down"]}, "route"),
+    ],
+)
+def test_a_reply_is_of_the_server_or_of_the_mail(replies: dict[str, list[str]], concerns: str, peer: Peer) -> None:
+    peer.replies = replies
+
+    handler = SmtpHandler(peer.server)
+    with pytest.raises(RetryableError) as caught:
+        handler(Message(Job(MessageMetadata("a"), math.inf)), io.BytesIO(MAIL))
+
+    handler.stop()
+    assert concerns == caught.value.concerns
 
 
 def test_a_server_that_is_not_there_is_retried(deliver: Deliver) -> None:

@@ -1,3 +1,5 @@
+import io
+import math
 import os
 import socket
 from collections.abc import Generator
@@ -6,9 +8,11 @@ from email.utils import format_datetime
 
 import pytest
 
-from retryspool import Queue, QueueOptions, Spool, State
+from retryspool import MessageMetadata, Queue, QueueOptions, RetryableError, RouteError, Spool, State
 from retryspool.memory import MemoryDataFactory, MemoryMetaFactory
 from retryspool.model import utc_now
+from retryspool.queue import Message
+from retryspool.queue.message import Job
 from retryspool_cli.handlers.webhook import WebhookHandler, retry_after
 
 from .conftest import Deliver
@@ -114,6 +118,31 @@ def test_retry_after_decides_when_a_message_is_due(receiver: HttpReceiver, deliv
     record = deliver(WebhookHandler(receiver.url))
 
     assert timedelta(seconds=4900) < record.next_retry - utc_now() <= timedelta(seconds=5000)
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "kind", "concerns"),
+    [
+        (429, {"Retry-After": "120"}, RouteError, "route"),
+        (503, {"Retry-After": "120"}, RouteError, "route"),
+        (429, {}, RetryableError, "route"),
+        (503, {}, RetryableError, "route"),
+        (500, {"Retry-After": "120"}, RetryableError, "route"),
+        (425, {}, RetryableError, "message"),
+    ],
+)
+def test_an_answer_is_of_the_destination_or_of_the_message(
+    status: int, headers: dict[str, str], kind: type[Exception], concerns: str, receiver: HttpReceiver
+) -> None:
+    receiver.answers.append(answer(status, **headers))
+
+    handler = WebhookHandler(receiver.url)
+    with pytest.raises(RetryableError) as caught:
+        handler(Message(Job(MessageMetadata("a"), math.inf)), io.BytesIO(b""))
+
+    handler.stop()
+    assert (kind, concerns) == (type(caught.value), caught.value.concerns)
+    assert (120 if headers else None) == (caught.value.after and caught.value.after.total_seconds())
 
 
 def test_nobody_there_is_retried(deliver: Deliver) -> None:

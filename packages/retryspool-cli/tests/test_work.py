@@ -2,6 +2,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -101,6 +102,35 @@ def test_policies_have_names(cli: Cli, queue: Queue, tmp_path: Path) -> None:
         assert days == round((record.next_retry - record.updated).total_seconds() / 86400)
 
 
+def test_routes_have_limits(cli: Cli, queue: Queue, tmp_path: Path) -> None:
+    """Each of the two is dead after its first failure: by the file, by the option before the file."""
+    (tmp_path / "retryspool.toml").write_text(
+        '[routes]\n"*.example" = "dead_after:0.1,rest:1d"\n"b.example" = "dead_after:1000"', encoding="utf-8"
+    )
+    for route in ("a.example", "b.example", "c.test"):
+        for _ in range(20):
+            put(queue, State.INCOMING, route=route)
+
+    result = cli(
+        *("work", "--exec", "exit 75", "--drain", "--concurrency", "1", "--json"),
+        *("--route", "b.example=dead-after:0.2,rest:1d", "--route", "c.test=dead_after:1000"),
+    )
+
+    tried = Counter(record.route for record in queue.iter(State.DEFERRED) if record.attempts)
+    assert {"a.example": 1, "b.example": 1, "c.test": 20} == tried
+    assert 1 + 1 + 20 == result.json["deferred"]
+    assert {"a.example", "b.example"} == set(result.json["resting"])
+    assert "exit code 75" in result.json["resting"]["a.example"]
+
+
+def test_the_report_names_destinations_that_take_nothing(cli: Cli, queue: Queue) -> None:
+    put(queue, State.INCOMING, route="down.example")
+
+    result = cli("work", "--exec", "echo closed; exit 75", "--drain", "--route", "*=dead_after:0.1")
+
+    assert "route 'down.example' takes nothing: RetryableError: exit code 75 (EX_TEMPFAIL, try again later): closed" in result.err
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -115,6 +145,8 @@ def test_policies_have_names(cli: Cli, queue: Queue, tmp_path: Path) -> None:
         (("--exec", "true", "--retry-policy", "fixed:soon"), "write fixed:30s"),
         (("--exec", "true", "--retry-policy", "unknown"), "must be one of 'exponential'"),
         (("--exec", "true", "--policy", "fixed:1s"), "is not a named retry policy"),
+        (("--exec", "true", "--route", "rate:1/s"), "doesn't say what applies to a route"),
+        (("--exec", "true", "--route", "a=rate:often"), "write rate:10/minute"),
         (("--exec", "true", "--concurrency", "0"), "concurrency is 0; it must be"),
         (("--exec", "true", "--lease", "1ms"), "lease_s is 0.001; it must be"),
     ],

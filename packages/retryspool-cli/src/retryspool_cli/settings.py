@@ -22,7 +22,7 @@ __all__ = ["CONFIG_FILE", "Given", "Settings", "load_settings", "open_queue", "s
 
 CONFIG_FILE = "retryspool.toml"
 _KEYS = ("spool", "meta", "data")
-_TABLES = ("queue", "retry_policies")
+_TABLES = ("queue", "retry_policies", "routes")
 
 Function = TypeVar("Function", bound=Callable[..., object])
 
@@ -50,6 +50,8 @@ class Settings:
     """Options of the queue, from the file's table `[queue]`."""
     retry_policies: Mapping[str, str] = field(default_factory=dict[str, str])
     """Retry policies by name, as they are written in the file's table `[retry_policies]`."""
+    routes: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Limits by route, as they are written in the file's table `[routes]`."""
 
     @property
     def address(self) -> tuple[str, ...]:
@@ -96,7 +98,9 @@ def load_settings(given: Given, environ: Mapping[str, str], folder: Path) -> Set
     """
     content, file = _read_config(given.config, folder)
     queue = _table(content, "queue", file)
-    policies = {name: str(spec) for name, spec in _table(content, "retry_policies", file).items()}
+    policies, routes = (
+        {name: str(spec) for name, spec in _table(content, table, file).items()} for table in ("retry_policies", "routes")
+    )
     sources = (
         _Source("--{key}", {key: getattr(given, key) for key in _KEYS}, Path()),
         _Source("RETRYSPOOL_{KEY}", {key: environ.get(f"RETRYSPOOL_{key.upper()}") or None for key in _KEYS}, Path()),
@@ -104,7 +108,7 @@ def load_settings(given: Given, environ: Mapping[str, str], folder: Path) -> Set
     )
     for source in sources:
         if source.names_any:
-            return replace(source.settings(), queue=queue, retry_policies=policies)
+            return replace(source.settings(), queue=queue, retry_policies=policies, routes=routes)
     msg = (
         "which spool? Name it with --spool FOLDER (or --meta URL and --data URL), "
         f'RETRYSPOOL_SPOOL, or spool = "…" in {CONFIG_FILE}'
@@ -181,13 +185,23 @@ def settings_of(ctx: click.Context) -> Settings:
     return load_settings(ctx.find_object(Given) or Given(), os.environ, Path())
 
 
+def _without(written: Mapping[str, str], names: Mapping[str, str]) -> dict[str, str]:
+    return {name: text for name, text in written.items() if name not in names}
+
+
 def open_queue(
-    settings: Settings, *, create: bool = False, policies: Mapping[str, str] | None = None, **options: object
+    settings: Settings,
+    *,
+    create: bool = False,
+    policies: Mapping[str, str] | None = None,
+    routes: Mapping[str, str] | None = None,
+    **options: object,
 ) -> Queue:
     """Open the spool that is meant.
 
     :param create: make a folder that isn't there; a command that only looks would hide a mistyped name by that
     :param policies: retry policies by name, as they are written, before those of the file
+    :param routes: limits by route, as they are written, before those of the file
     :param options: the queue's options, before those of the file; one that is None is left to the file
     :raises WrongUsageError: the folder isn't there, or an option isn't one
     """
@@ -197,6 +211,7 @@ def open_queue(
     from retryspool import Queue
     from retryspool.queue import QueueSettings
     from retryspool_cli.policies import parse_policies
+    from retryspool_cli.routes import parse_routes
 
     unknown = sorted(set(settings.queue) - set(QueueSettings.__annotations__))
     if unknown:
@@ -209,5 +224,6 @@ def open_queue(
         meta=settings.meta,
         data=settings.data,
         policies=parse_policies({**settings.retry_policies, **(policies or {})}),
+        routes=parse_routes({**(routes or {}), **_without(settings.routes, routes or {})}),
         **cast("QueueSettings", {**settings.queue, **given}),
     )

@@ -11,6 +11,7 @@ import click
 
 from retryspool_cli.exits import WrongUsageError
 from retryspool_cli.output import json_option, note, print_json
+from retryspool_cli.routes import named_route
 from retryspool_cli.sections import SectionedCommand, section
 from retryspool_cli.settings import open_queue, settings_of, spool_options
 from retryspool_cli.values import duration, duration_text, header
@@ -59,6 +60,7 @@ _QUEUE = (
     click.option("--grace", type=duration, metavar="DURATION", help="How long a stop waits for deliveries. [30s]"),
     click.option("--retry-policy", metavar="POLICY", help="For messages that name none: fixed:30s, or a name."),
     click.option("--policy", "policies", type=_named_policy, multiple=True, metavar="NAME=POLICY", help="Define one."),
+    click.option("--route", "routes", type=named_route, multiple=True, metavar="PATTERN=LIMITS", help="See below."),
     click.option("--on-success", type=click.Choice(["delete", "archive"]), help="What becomes of messages. [delete]"),
     click.option("--drain", is_flag=True, help="End as soon as nothing is due."),
     json_option,
@@ -80,6 +82,10 @@ number of workers may work one spool.
 
 A retry policy is written fixed:30s, schedule:1m,5m,1h or exponential:1s,2,1h (base, factor, cap); each may end in
 ,jitter=0.2. It has a name if it is defined by --policy, or in the settings' table [retry_policies].
+
+Limits of a destination are written --route 'example.com=rate:10/minute,concurrency:5', for a route or a pattern such as
+'*.example.org'; or in the settings' table [routes]. There are concurrency, initial_concurrency, rate, dead_after, rest,
+rest_factor, rest_cap and rest_jitter.
 
 At the end it reports on standard error what it did; with --json as a document on standard output.
 """
@@ -121,6 +127,7 @@ class _Work:
             named = "command-line"
         return {
             "policies": policies,
+            "routes": dict(given["routes"]),
             "retry_policy": named,
             "concurrency": given["concurrency"],
             "lease_s": _seconds(given["lease"]),
@@ -176,8 +183,12 @@ def _report(queue: Queue, seconds: float, *, as_json: bool) -> None:
     if as_json:
         handler_s = round(counted["handler_seconds"], 3)
         whole = {name: int(count) for name, count in counted.items()}
-        print_json({"seconds": round(seconds, 3), **whole, "handler_seconds": handler_s})
+        resting = {status.route: status.last_error for status in queue.routes() if status.state == "resting"}
+        print_json({"seconds": round(seconds, 3), **whole, "handler_seconds": handler_s, "resting": resting})
         return
+    for status in queue.routes():
+        if status.state == "resting":
+            note(f"route {status.route!r} takes nothing: {status.last_error}")
     delivered = int(counted["delivered"])
     parts = [f"{delivered} delivered", f"{int(counted['deferred'])} deferred", f"{int(counted['bounced'])} bounced"]
     for name, text in (

@@ -21,6 +21,8 @@ _ABOUT_US = frozenset({530, 534, 535, 538})
 """What a server says to a client that should log in, or encrypt, first (RFC 3207, RFC 4954): nothing about the mail."""
 _ABOUT_OUR_LOGIN = frozenset({"5.7.8", "5.7.9", "5.7.10", "5.7.11", "5.7.12"})
 """The same by enhanced status code, whatever the reply code: those are registered for AUTH."""
+_OUT_OF_SERVICE = frozenset({"4.3.2", "4.4.5"})
+"""Not accepting messages now; congestion (RFC 3463, 3.4 and 3.5)."""
 _TOO_MANY = frozenset({(452, "4.5.3"), (452, "4.0.0"), (552, "5.5.3")})
 """After RCPT: no more of them in this mail (RFC 5321, 4.5.3.1.10); 552 is what RFC 821 called it."""
 _STATUS = re.compile(r"([245]\.[0-9]{1,3}\.[0-9]{1,3})(?:\s+|$)")
@@ -51,6 +53,11 @@ class Result:
         if not self.code:
             return self.status.startswith("5")
         return self.code >= 500 and self.code not in _ABOUT_US and self.status not in _ABOUT_OUR_LOGIN  # noqa: PLR2004
+
+    @property
+    def of_server(self) -> bool:
+        """Whether it says, though not for good, that the server takes no mail at all now, or none of ours."""
+        return self.code in _ABOUT_US or self.status in _ABOUT_OUR_LOGIN or self.status in _OUT_OF_SERVICE
 
     @property
     def too_many(self) -> bool:

@@ -7,6 +7,9 @@ Where a server takes some recipients and refuses others, the mail is sent to tho
 `rcpt-to` is set to those who are put off, so that a retry goes to nobody twice. Those who are refused for good are kept
 in `rcpt-refused`; once nobody is left to retry, the mail bounces, `rcpt-to` naming them. What was said of each of them
 is in `rcpt-results`.
+
+What fails before there's a mail, a 421, and a reply that says as much counts as the server's failure: enough in a row,
+and the message's route rests. Any other 4xx is the mail's, or a recipient's, and shows that the server is there.
 """
 
 from __future__ import annotations
@@ -130,7 +133,8 @@ def _settle(message: Message, results: Mapping[str, Result]) -> None:
     if deferred:
         if refused:
             _set(message, RCPT_REFUSED, ", ".join(refused))
-        raise RetryableError(summary({**deferred, **refused}))
+        of_server = any(result.of_server for result in deferred.values())
+        raise RetryableError(summary({**deferred, **refused}), concerns="route" if of_server else "message")
     raise PermanentError(summary(refused))
 
 

@@ -7,6 +7,9 @@
 | 3xx | retried: a redirect isn't followed, the payload goes nowhere but to the URL that was named |
 | any other 4xx | bounced |
 | no answer: refused, reset, timed out, TLS | retried |
+
+A failure that is retried counts as the destination's, but for 425: enough in a row, and the message's route rests. 429
+and 503 with a `Retry-After` let it rest at once, for that time.
 """
 
 from __future__ import annotations
@@ -20,13 +23,18 @@ from typing import BinaryIO
 import urllib3
 from urllib3.util import make_headers, parse_url
 
-from retryspool import PermanentError, RetryableError
+from retryspool import PermanentError, RetryableError, RouteError
 from retryspool.queue import Message
 
 __all__ = ["OWN_HEADERS", "RETRIED", "WebhookHandler", "request_headers", "retry_after"]
 
 RETRIED = frozenset({408, 425, 429})
 """The 4xx that are temporary."""
+
+_OF_THE_RECEIVER = frozenset({429, 503})
+"""Where these name a time, it's that of the receiver, not of one message (RFC 6585, 4; RFC 9110, 15.6.4)."""
+_TOO_EARLY = 425
+"""Says of this request alone that it may be a replay (RFC 8470, 5.2)."""
 
 OWN_HEADERS = ("Idempotency-Key", "X-RetrySpool-Id", "X-RetrySpool-Deliveries", "X-RetrySpool-Attempts")
 """What the receiver is told of the message; the first two hold its id, the same at each delivery."""
@@ -108,7 +116,10 @@ def _judge(response: urllib3.BaseHTTPResponse) -> None:
         raise PermanentError(text)
     if 300 <= status < 400:  # noqa: PLR2004 -- redirection
         text += f" to {response.headers.get('Location', 'nowhere')} (not followed)"
-    raise RetryableError(text, after=retry_after(response.headers.get("Retry-After"), datetime.now(UTC)))
+    after = retry_after(response.headers.get("Retry-After"), datetime.now(UTC))
+    if after is not None and status in _OF_THE_RECEIVER:
+        raise RouteError(text, after=after)
+    raise RetryableError(text, after=after, concerns="message" if status == _TOO_EARLY else "route")
 
 
 def _read(response: urllib3.BaseHTTPResponse) -> str:
