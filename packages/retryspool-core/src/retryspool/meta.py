@@ -34,6 +34,7 @@ from retryspool.model import NOT_DURABLE, Finding, MessageMetadata, State, utc_n
 
 __all__ = [
     "Delete",
+    "JoinsTransactions",
     "ListOptions",
     "ListResult",
     "MetaBackend",
@@ -476,6 +477,33 @@ class NoteKeeper(Protocol):
         :param name: such as a message id is, and never mistaken for one
         :param text: up to 64 KiB in UTF-8; an empty one is a note, too
         :raises InvalidOptionError: name or text isn't one that every backend can store; see `check_note`
+        """
+        ...
+
+
+@runtime_checkable
+class JoinsTransactions(Protocol):
+    """Optional: writes within a transaction of the caller's, where the records lie beside the caller's own data.
+
+    So there's a message if and only if there's what it was sent for.
+    """
+
+    def joining(self, transaction: object) -> MetaBackend:
+        """Return this store as the caller's transaction sees it, and changes it.
+
+        What is written there takes effect if and when the caller commits, and those who `wait_for_change` are told of
+        it then. What is refused there leaves the transaction fit to go on, and as it was before. It's for as long as
+        the transaction lasts, in the thread that has it; closing it closes nothing. It's a `JoinsTransactions` too.
+
+        :param transaction: the driver's connection, which the caller commits or rolls back
+        :raises NotSupportedError: it isn't one of this driver to this store's database, or commits each write by itself
+        """
+        ...
+
+    def is_pending(self, message_id: str) -> bool:
+        """Tell, without waiting, whether another transaction that is still open may have stored a record of this id.
+
+        Until it has ended the payload of that id is its message's, though there's no record that others see.
         """
         ...
 
