@@ -128,7 +128,10 @@ def test_the_report_names_destinations_that_take_nothing(cli: Cli, queue: Queue)
 
     result = cli("work", "--exec", "echo closed; exit 75", "--drain", "--route", "*=dead_after:0.1")
 
-    assert "route 'down.example' takes nothing: RetryableError: exit code 75 (EX_TEMPFAIL, try again later): closed" in result.err
+    assert (
+        "route 'down.example' takes nothing: RetryableError: exit code 75 (EX_TEMPFAIL, try again later): closed"
+        in result.err
+    )
 
 
 @pytest.mark.parametrize(

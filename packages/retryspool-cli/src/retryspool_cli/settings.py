@@ -99,7 +99,8 @@ def load_settings(given: Given, environ: Mapping[str, str], folder: Path) -> Set
     content, file = _read_config(given.config, folder)
     queue = _table(content, "queue", file)
     policies, routes = (
-        {name: str(spec) for name, spec in _table(content, table, file).items()} for table in ("retry_policies", "routes")
+        {name: str(spec) for name, spec in _table(content, table, file).items()}
+        for table in ("retry_policies", "routes")
     )
     sources = (
         _Source("--{key}", {key: getattr(given, key) for key in _KEYS}, Path()),
