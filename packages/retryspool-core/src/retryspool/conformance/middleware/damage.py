@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import random
+from itertools import accumulate
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -13,6 +15,9 @@ from retryspool.conformance.profiles import Profile
 from retryspool.conformance.suite import needs_capability
 from retryspool.errors import StorageError
 from retryspool.middleware import Middleware
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 __all__ = ["DamageTests"]
 
@@ -36,10 +41,11 @@ class DamageTests(MiddlewareSuite):
         needs_capability(stage.capabilities, "integrity")
         chance = random.Random(seed)
         for payload in _LARGE:
-            stored = encoded(stage, [payload])
-            cuts = {len(stored) - 1, len(stored) // 2, *(chance.randrange(len(stored)) for _ in range(_SAMPLE))}
-            cuts |= {length + more for length in range(1 << 16, len(stored), 1 << 18) for more in (0, 1)}
-            for length in sorted(cuts)[: profile.examples * 4]:
+            writes = _writes(stage, payload)
+            stored = b"".join(writes)
+            cuts = {len(stored) - 1, *(chance.randrange(len(stored)) for _ in range(profile.examples))}
+            ends = set(accumulate(map(len, writes))) - {len(stored)}
+            for length in cuts | ends | {end + more for end in ends for more in (-1, 1)}:
                 found = outcome(stage, stored[:length])
                 assert isinstance(found, Exception), f"{length} bytes of {len(stored)} are a payload of {len(found)}"
 
@@ -61,6 +67,19 @@ class DamageTests(MiddlewareSuite):
             for _ in range(_SAMPLE):
                 found = outcome(stage, _turned(stored, chance.randrange(len(stored) * 8)))
                 assert isinstance(found, Exception) or found == payload
+
+    @clause("MIDDLEWARE-7")
+    def test_parts_that_are_left_out_repeated_or_swapped_are_an_error(self, stage: Middleware) -> None:
+        """A part is what was written to the sink in one go: where there are several, they are its blocks mostly."""
+        needs_capability(stage.capabilities, "integrity")
+        for payload in _LARGE:
+            writes = _writes(stage, payload)
+            for at in range(len(writes) - 1):
+                one, other = writes[at : at + 2]
+                before, after = writes[:at], writes[at + 2 :]
+                for wrong in ([other], [one], [one, one, other], [other, one]):
+                    found = outcome(stage, b"".join([*before, *wrong, *after]))
+                    assert isinstance(found, Exception) or found == payload, f"at part {at} of {len(writes)}"
 
     @clause("MIDDLEWARE-7")
     def test_what_follows_the_end_is_an_error(self, stage: Middleware) -> None:
@@ -91,6 +110,28 @@ class DamageTests(MiddlewareSuite):
             for _ in range(3):
                 with pytest.raises((StorageError, OSError)):
                     reader.read()
+
+
+class _Noting(io.BytesIO):
+    """A sink that notes what is written in one go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.writes: list[bytes] = []
+
+    def write(self, data: ReadableBuffer, /) -> int:
+        self.writes.append(bytes(data))
+        return super().write(data)
+
+
+def _writes(stage: Middleware, payload: bytes) -> list[bytes]:
+    """Return what is stored of a payload, in the parts in which it was written."""
+    sink = _Noting()
+    writer = stage.encode(MESSAGE, sink)
+    for at in range(0, len(payload), 100_000):
+        writer.write(payload[at : at + 100_000])
+    writer.close()
+    return sink.writes
 
 
 def _turned(stored: bytes, bit: int) -> bytes:

@@ -98,9 +98,10 @@ class EndingTests(MiddlewareSuite):
         writer = stage.encode(MESSAGE, sink)
         writer.write(_PAYLOAD[:size])
         if how == "abort":
-            if not hasattr(writer, "abort"):
+            abort = getattr(writer, "abort", None)
+            if abort is None:
                 pytest.skip("its writers have no abort()")
-            writer.abort()
+            abort()
         del writer
         gc.collect()
 

@@ -20,9 +20,24 @@ __all__ = ["RoundTripTests"]
 _EDGES = [size + more for exponent in range(8, 23, 2) for size in (1 << exponent,) for more in (-1, 0, 1)]
 """Around every size that a block may well have, in bytes."""
 
-_runs = st.builds(lambda byte, count: bytes([byte]) * count, st.integers(0, 255), st.integers(0, 400_000))
-_noise = st.builds(lambda seed, count: random.Random(seed).randbytes(count), st.integers(), st.integers(0, 400_000))
-_parts = st.lists(st.one_of(st.binary(max_size=300), _runs, _noise), max_size=8)
+
+def _run(byte: int, count: int) -> bytes:
+    return bytes([byte]) * count
+
+
+def _noise(seed: int, count: int) -> bytes:
+    return random.Random(seed).randbytes(count)
+
+
+_counts = st.integers(0, 400_000)
+_parts = st.lists(
+    st.one_of(
+        st.binary(max_size=300),
+        st.builds(_run, st.integers(0, 255), _counts),
+        st.builds(_noise, st.integers(), _counts),
+    ),
+    max_size=8,
+)
 _reads = st.lists(st.one_of(st.integers(0, 10), st.integers(0, 600_000), st.just(-1)), min_size=1, max_size=8)
 
 
