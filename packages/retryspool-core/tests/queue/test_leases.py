@@ -14,6 +14,7 @@ from retryspool.memory import MemoryData, MemoryMeta
 from retryspool.queue.capacity import Capacity
 from retryspool.queue.counters import Counters
 from retryspool.queue.message import Job
+from retryspool.queue.observing import Observers
 from retryspool.queue.options import QueueOptions
 from retryspool.queue.outcome import Failed, Rules, Succeeded
 from retryspool.queue.policy import Policies
@@ -146,7 +147,8 @@ def _settler(**settings: object) -> tuple[Spool, Settler, Counters, Capacity]:
     spool = Spool(MemoryMeta(), MemoryData())
     options = QueueOptions(**settings)  # type: ignore[arg-type]
     counters, capacity = Counters(), Capacity(options)
-    return spool, Settler(spool, Rules(options, Policies({}, "exponential")), counters, capacity), counters, capacity
+    rules = Rules(options, Policies({}, "exponential"))
+    return spool, Settler(spool, rules, counters, capacity, Observers()), counters, capacity
 
 
 def _claim(spool: Spool) -> MessageMetadata:

@@ -12,6 +12,7 @@ from retryspool.queue.counters import CounterName, Counters
 from retryspool.queue.filtering import Filter
 from retryspool.queue.handlers import AsyncHandle, AsyncHandler, Handle, Handler
 from retryspool.queue.message import Message
+from retryspool.queue.observers import Observer, Settled, Submission
 from retryspool.queue.options import QueueOptions, QueueSettings
 from retryspool.queue.outcome import BOUNCE_ERROR_HEADER
 from retryspool.queue.pausing import Pause, Paused
@@ -40,6 +41,7 @@ __all__ = [
     "Message",
     "MessageWriter",
     "NotBefore",
+    "Observer",
     "Outgoing",
     "Pause",
     "Paused",
@@ -50,6 +52,8 @@ __all__ = [
     "RouteOptions",
     "RouteStatus",
     "ScheduledRetry",
+    "Settled",
+    "Submission",
     "Tally",
     "current_message_id",
 ]

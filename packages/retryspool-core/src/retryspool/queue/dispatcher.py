@@ -66,12 +66,19 @@ class Dispatcher:
         self._turn = 0
         self._failing_s = _FIRST_PAUSE_S
         self._missing_s = _FIRST_PAUSE_S
+        self._trying_since: float | None = None
         self._stopped = threading.Event()
 
     def stop(self) -> None:
         """Claim nothing any more; `run()` ends soon."""
         self._stopped.set()
         self._capacity.stop()
+
+    @property
+    def stalled_s(self) -> float:
+        """For how long it has tried in vain to claim, in seconds; 0 if it can, or needn't."""
+        since = self._trying_since
+        return 0.0 if since is None else time.monotonic() - since
 
     def is_paused(self, record: MessageMetadata) -> bool:
         """Tell whether a message that was claimed shouldn't begin: it, or the spool, was paused meanwhile."""
@@ -96,9 +103,12 @@ class Dispatcher:
         """Claim once, and wait if that was all; returns False at the end."""
         was_idle = not self._capacity.unsettled
         since = time.monotonic()
+        if self._trying_since is None:
+            self._trying_since = since
         sources = self._sources()
         openings = self._lanes.openings
         claimed, is_all = self._claim_from(sources, limit)
+        self._trying_since = None
         self._failing_s = _FIRST_PAUSE_S
         if claimed:
             if not self._claiming.has_passed_over:

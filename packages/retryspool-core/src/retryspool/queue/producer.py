@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -22,6 +22,7 @@ from retryspool.ids import new_message_id
 from retryspool.model import ZERO_TIME, MessageMetadata, utc_now
 from retryspool.queue.counters import Counters
 from retryspool.queue.message import user_headers
+from retryspool.queue.observing import Observers, Storing
 from retryspool.queue.options import QueueOptions, check_range
 from retryspool.queue.policy import Policies
 from retryspool.records import validate_metadata
@@ -76,25 +77,29 @@ class Outgoing:
 class Producer:
     """The enqueuing half of a queue."""
 
-    def __init__(self, spool: Spool, options: QueueOptions, policies: Policies, counters: Counters) -> None:
+    def __init__(
+        self, spool: Spool, options: QueueOptions, policies: Policies, counters: Counters, observers: Observers
+    ) -> None:
         self._spool = spool
         self._options = options
         self._policies = policies
         self._counters = counters
+        self._observers = observers
 
     def enqueue(self, message: Outgoing, if_exists: IfExists) -> MessageMetadata:
         """Store a message."""
         _check(if_exists)
         record = self._record(message)
         _check_payload(message.payload)
-        try:
-            stored = self._spool.enqueue(record, message.payload, is_new=message.message_id is None)
-        except MessageExistsError as error:
-            if if_exists == "raise":
-                raise
-            return self.existing(error)
-        self._counters.add("accepted")
-        return stored
+        with self.storing([record]) as storing:
+            try:
+                stored = self._spool.enqueue(storing.records[0], message.payload, is_new=message.message_id is None)
+            except MessageExistsError as error:
+                if if_exists == "raise":
+                    raise
+                return self.existing(error)
+            self.committed(stored, storing)
+            return stored
 
     def begin(self, message: Outgoing, if_exists: IfExists) -> MessageWriter:
         """Begin to store a message."""
@@ -114,20 +119,28 @@ class Producer:
         batch = [(self._record(message), message) for message in messages]
         for _, message in batch:
             _check_payload(message.payload)
-        results: dict[int, EnqueueResult] = {}
-        for is_new in (True, False):
-            which = [index for index, (_, message) in enumerate(batch) if (message.message_id is None) is is_new]
-            for start in range(0, len(which), self._options.batch_size):
-                chunk = which[start : start + self._options.batch_size]
-                pairs = [(record, message.payload) for record, message in (batch[index] for index in chunk)]
-                results.update(zip(chunk, self._spool.enqueue_many(pairs, is_new=is_new), strict=True))
-        self._counters.add("accepted", sum(isinstance(each, MessageMetadata) for each in results.values()))
-        if if_exists == "skip":
+        with self.storing([record for record, _ in batch]) as storing:
+            messages = [message for _, message in batch]
+            results: dict[int, EnqueueResult] = {}
+            for is_new in (True, False):
+                which = [index for index, message in enumerate(messages) if (message.message_id is None) is is_new]
+                for start in range(0, len(which), self._options.batch_size):
+                    chunk = which[start : start + self._options.batch_size]
+                    pairs = [(storing.records[index], messages[index].payload) for index in chunk]
+                    results.update(zip(chunk, self._spool.enqueue_many(pairs, is_new=is_new), strict=True))
             for index, result in results.items():
-                if isinstance(result, MessageExistsError):
+                if isinstance(result, MessageMetadata):
+                    self.committed(result, storing)
+                elif isinstance(result, MessageExistsError) and if_exists == "skip":
                     with suppress(MessageExistsError):
                         results[index] = self.existing(result)
-        return [results[index] for index in range(len(batch))]
+                else:
+                    storing.failed(index, result)
+            return [results[index] for index in range(len(batch))]
+
+    def storing(self, records: Sequence[MessageMetadata]) -> Storing:
+        """Return what surrounds the storing of messages: observers may add to their headers."""
+        return self._observers.accepting(records)
 
     def existing(self, error: MessageExistsError) -> MessageMetadata:
         """Return the record that stands in a message's way.
@@ -139,9 +152,10 @@ class Producer:
         except MessageNotFoundError:
             raise error from None
 
-    def committed(self) -> None:
+    def committed(self, stored: MessageMetadata, storing: Storing) -> None:
         """Take note of a message that was accepted."""
         self._counters.add("accepted")
+        storing.accepted(stored)
 
     def _record(self, message: Outgoing) -> MessageMetadata:
         max_attempts = self._options.max_attempts if message.max_attempts is None else message.max_attempts
@@ -230,18 +244,26 @@ class MessageWriter:
             msg = f"message {self.message_id!r} was aborted already"
             raise ValueError(msg)
         try:
-            self._transaction.record = self._producer.with_headers(self._record, self._message, self.headers)
-            self._stored = self._transaction.commit()
-        except MessageExistsError as error:
-            if self._if_exists == "raise":
-                raise
-            self._stored = self._producer.existing(error)
+            record = self._producer.with_headers(self._record, self._message, self.headers)
+            with self._producer.storing([record]) as storing:
+                self._stored = self._commit(self._transaction, storing)
+        except MessageExistsError:
+            raise
         except BaseException:
             self.abort()
             raise
-        else:
-            self._producer.committed()
         return self._stored
+
+    def _commit(self, transaction: EnqueueTransaction, storing: Storing) -> MessageMetadata:
+        transaction.record = storing.records[0]
+        try:
+            stored = transaction.commit()
+        except MessageExistsError as error:
+            if self._if_exists == "raise":
+                raise
+            return self._producer.existing(error)
+        self._producer.committed(stored, storing)
+        return stored
 
     def abort(self) -> None:
         """Throw the message away. Does nothing after `commit()`."""

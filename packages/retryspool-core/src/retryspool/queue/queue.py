@@ -21,6 +21,8 @@ from retryspool.middleware import Middleware
 from retryspool.model import Finding, MessageMetadata, State
 from retryspool.queue.counters import Counters
 from retryspool.queue.handlers import AnyHandler, AsyncHandle, AsyncHandler, Handle, Handler, Handlers
+from retryspool.queue.observers import Observer
+from retryspool.queue.observing import Observers
 from retryspool.queue.operated import Operated
 from retryspool.queue.operations import Operations
 from retryspool.queue.options import QueueOptions, QueueSettings
@@ -68,7 +70,8 @@ class Queue(Operated):
         self._policies = Policies(policies or {}, self.options.retry_policy)
         self._routes = RouteTable(routes or {})
         self._handlers = Handlers()
-        self._producer = Producer(spool, self.options, self._policies, self.counters)
+        self._observers = Observers()
+        self._producer = Producer(spool, self.options, self._policies, self.counters, self._observers)
         self._operations = Operations(spool, self._policies)
         self._lock = threading.Lock()  # of the three below
         self._worker: Worker | None = None
@@ -139,6 +142,13 @@ class Queue(Operated):
         :raises InvalidInputError: it isn't a handler
         """
         self._handlers.add_bounce(handler)
+
+    def add_observer(self, observer: Observer) -> None:
+        """Let an observer be told of all that comes and goes, from now on; one that's there stays.
+
+        :raises InvalidInputError: it isn't an `Observer`
+        """
+        self._observers.add(observer)
 
     # -- in ------------------------------------------------------------------------------------------------------------
 
@@ -324,6 +334,7 @@ class Queue(Operated):
                 self._handlers,
                 self.counters,
                 self._routes,
+                observers=self._observers,
                 prune=self.prune,
                 ended=ended,
                 until_idle=until_idle,
@@ -331,6 +342,12 @@ class Queue(Operated):
             )
             worker.start()
             return worker
+
+    @property
+    def stalled_s(self) -> float:
+        """For how long this queue's worker has tried in vain to claim, in seconds; 0 if it can, or needn't."""
+        worker = self._worker
+        return 0.0 if worker is None or not worker.is_running else worker.stalled_s
 
     def routes(self) -> builtins.list[RouteStatus]:
         """Return what this queue's worker, the running one or else the last, knows of each destination, by name.

@@ -25,6 +25,7 @@ from retryspool.model import replace
 from retryspool.queue.context import current
 from retryspool.queue.handlers import AsyncHandle, Handlers
 from retryspool.queue.message import Job, Message, own_headers, user_headers
+from retryspool.queue.observing import Observers
 from retryspool.queue.outcome import Failed, GivenUp, Outcome, Released, SetAside, Succeeded, error_text
 from retryspool.queue.reading import AsyncPayload
 from retryspool.records import validate_metadata
@@ -53,9 +54,10 @@ class Ready:
 class Runner:
     """Runs handlers: never raises, always leaves an outcome."""
 
-    def __init__(self, spool: Spool, handlers: Handlers) -> None:
+    def __init__(self, spool: Spool, handlers: Handlers, observers: Observers) -> None:
         self._spool = spool
         self._handlers = handlers
+        self._observers = observers
         self._readers = ThreadPoolExecutor(_READERS, "retryspool-reader")
 
     def close(self) -> None:
@@ -98,7 +100,8 @@ class Runner:
             _log.warning("message %s: its payload can't be read: %s", message.id, error)
             return SetAside(error_text(error))
         try:
-            _refuse_awaitable(entry.handle, entry.handle(message, payload))
+            with self._observers.attempt(message):
+                _refuse_awaitable(entry.handle, entry.handle(message, payload))
         except BaseException:
             if damage_of(payload) is None:
                 raise
@@ -126,7 +129,8 @@ class Runner:
         current.set(message.id)
         try:
             try:
-                _refuse_awaitable(ready.handle, await ready.handle(message, ready.payload))
+                with self._observers.attempt(message):
+                    _refuse_awaitable(ready.handle, await ready.handle(message, ready.payload))
             except BaseException:
                 if ready.payload.damage is None:
                     raise

@@ -23,6 +23,8 @@ from retryspool.model import MessageMetadata, utc_now
 from retryspool.queue.capacity import Capacity
 from retryspool.queue.counters import CounterName, Counters
 from retryspool.queue.message import Job
+from retryspool.queue.observers import Settled
+from retryspool.queue.observing import Observers
 from retryspool.queue.outcome import Failed, GivenUp, Rules, Settlement, error_text
 from retryspool.spool import Spool
 
@@ -36,11 +38,14 @@ _FIRST_PAUSE_S = 0.1
 class Settler:
     """Keeps the leases of a worker's messages, and settles them."""
 
-    def __init__(self, spool: Spool, rules: Rules, counters: Counters, capacity: Capacity) -> None:
+    def __init__(
+        self, spool: Spool, rules: Rules, counters: Counters, capacity: Capacity, observers: Observers
+    ) -> None:
         self._spool = spool
         self._rules = rules
         self._counters = counters
         self._capacity = capacity
+        self._observers = observers
         self._lease_s: float = rules.options.lease_s
         self._batch_size = rules.options.batch_size
         self._inbox: SimpleQueue[Job | _Again | None] = SimpleQueue()
@@ -83,6 +88,7 @@ class Settler:
             _log.warning(
                 "message %s: its handler is done, but the queue is closed: it'll be delivered again", job.record.id
             )
+            self._observers.lost(job.record)
 
     def close(self) -> None:
         """Let `run()` end once everything is settled; nothing is added any more."""
@@ -156,24 +162,35 @@ class Settler:
             if isinstance(result, (StateConflictError, MessageNotFoundError)):
                 # A deletion that was tried before and didn't answer has had its effect.
                 if job.tries and isinstance(result, MessageNotFoundError) and isinstance(settlement.write, Delete):
-                    counts.update(settlement.counts)
+                    self._settled(job, settlement, counts)
                 else:
                     job.taken = True
             elif isinstance(result, StorageError):
                 failed[job] = result
             else:
-                counts.update(settlement.counts)
-                _log_settled(job, settlement)
+                self._settled(job, settlement, counts)
         self._try_again(failed)
         done = [job for job in jobs if job not in failed]
         for job in done:
             if job.taken:
                 counts["lost_leases"] += 1
-                _log.warning("message %s: its lease was lost, and so its result is discarded", job.record.id)
+                _log.warning(
+                    "message %s: its lease was lost, and so its result is discarded",
+                    job.record.id,
+                    extra={"message_id": job.record.id, "route": job.record.route},
+                )
+                self._observers.lost(job.record)
         self._end(done)
         for name, count in counts.items():
             self._counters.add(name, count)
         self._counters.add("handler_seconds", sum(job.seconds for job in done))
+
+    def _settled(self, job: Job, settlement: Settlement, counts: Counter[CounterName]) -> None:
+        """Take note of a result that is stored."""
+        counts.update(settlement.counts)
+        _log_settled(job, settlement)
+        if self._observers.all:
+            self._observers.settled(_told(job, settlement))
 
     def _apply(self, settlements: Sequence[Settlement]) -> list[WriteResult]:
         writes = [settlement.write for settlement in settlements]
@@ -241,6 +258,17 @@ class _Again:
 
     record: MessageMetadata
     expires: float
+
+
+def _told(job: Job, settlement: Settlement) -> Settled:
+    write = settlement.write
+    return Settled(
+        record=job.record,
+        became=None if isinstance(write, Delete) else write.metadata,
+        outcome=settlement.counts[0] if settlement.counts else "kept",
+        seconds=job.seconds,
+        error=getattr(job.outcome, "error", ""),
+    )
 
 
 def _log_settled(job: Job, settlement: Settlement) -> None:

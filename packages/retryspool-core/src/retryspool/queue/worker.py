@@ -22,6 +22,7 @@ from retryspool.queue.dispatcher import Dispatcher
 from retryspool.queue.handlers import Handlers
 from retryspool.queue.lanes import Lanes
 from retryspool.queue.message import Job
+from retryspool.queue.observing import Observers
 from retryspool.queue.outcome import Released, Rules
 from retryspool.queue.routes import RouteStatus, RouteTable
 from retryspool.queue.runner import Runner
@@ -62,6 +63,7 @@ class Worker:
         counters: Counters,
         routes: RouteTable,
         *,
+        observers: Observers,
         prune: Callable[[], object],
         ended: Callable[[], object],
         until_idle: bool,
@@ -73,9 +75,10 @@ class Worker:
         self._pid = os.getpid()
         self._rules = rules
         self._counters = counters
+        self._observers = observers
         self._lanes = Lanes(routes, options.concurrency, turn_back=self._turn_back)
         self._capacity = Capacity(options, lambda: self._lanes.parked)
-        self._settler = Settler(spool, rules, counters, self._capacity)
+        self._settler = Settler(spool, rules, counters, self._capacity, observers)
         self._dispatcher = Dispatcher(
             spool,
             options,
@@ -94,7 +97,7 @@ class Worker:
         self._dispatching = self._thread("dispatcher", self._dispatch)
         self._crew = Crew(
             self._lanes,
-            Runner(spool, handlers),
+            Runner(spool, handlers, observers),
             handlers,
             options.concurrency,
             loop=loop,
@@ -129,6 +132,11 @@ class Worker:
     def has_ended(self) -> bool:
         """Whether nothing of it runs any more, in this process."""
         return not self.is_here or not any(thread.is_alive() for thread in self._threads)
+
+    @property
+    def stalled_s(self) -> float:
+        """For how long it has tried in vain to claim, in seconds; 0 if it can, or needn't."""
+        return self._dispatcher.stalled_s
 
     def routes(self) -> list[RouteStatus]:
         """Return what it knows of each destination, by name."""
@@ -191,6 +199,7 @@ class Worker:
     def _hand_out(self, claimed: Sequence[MessageMetadata], since: float) -> None:
         self._crew.grow()
         self._counters.add("claimed", len(claimed))
+        self._observers.claimed(claimed)
         jobs = self._settler.add(claimed, since)
         self._capacity.claimed(len(jobs))
         for job in jobs:
