@@ -63,8 +63,10 @@ class AsyncPayload:
             if self._threads is None:
                 return self._file.read(size)
             self._reading = self._threads.submit(copy_context().run, self._file.read, size)
+        read = asyncio.wrap_future(self._reading)
+        read.add_done_callback(_look_at)
         try:
-            chunk = await asyncio.shield(asyncio.wrap_future(self._reading))
+            chunk = await asyncio.shield(read)
         except asyncio.CancelledError:
             raise  # the thread reads on, for the next one
         except BaseException:
@@ -111,7 +113,9 @@ class AsyncPayload:
 
     async def aclose(self) -> None:
         """Close it. May be called again."""
-        await asyncio.shield(asyncio.wrap_future(self.close_soon()))
+        closed = asyncio.wrap_future(self.close_soon())
+        closed.add_done_callback(_look_at)
+        await asyncio.shield(closed)
 
     async def __aenter__(self) -> Self:
         return self
@@ -120,3 +124,9 @@ class AsyncPayload:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self.aclose()
+
+
+def _look_at(done: asyncio.Future[bytes] | asyncio.Future[None]) -> None:
+    """Look at an error that nobody waits for any more, so that none complains of that."""
+    if not done.cancelled():
+        done.exception()
