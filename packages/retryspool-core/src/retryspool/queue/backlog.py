@@ -1,0 +1,60 @@
+"""The backlog: how many messages a store has in each state, and for how long the oldest of them has been due."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+
+from retryspool.errors import MessageNotFoundError
+from retryspool.meta import ListOptions, MetaBackend, SortBy, StateCounter
+from retryspool.model import ZERO_TIME, State, utc_now
+
+__all__ = ["DUE_STATES", "Backlog", "read_backlog"]
+
+DUE_STATES = (State.INCOMING, State.ACTIVE, State.DEFERRED, State.BOUNCE)
+"""The states whose messages are due at some time: an active one when its lease expires."""
+
+_AT_ONCE = 10
+"""Of messages that are due at once so many are looked at: of ids that sort by time the first is the oldest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """What a store had, at one moment."""
+
+    counts: Mapping[State, int]
+    """Messages by state."""
+    overdue_s: Mapping[State, float]
+    """For how long the oldest message of a state has been due, in seconds; 0 if none is. Empty if the metadata backend
+    can't say without reading all records."""
+
+
+def read_backlog(meta: MetaBackend) -> Backlog:
+    """Read it from the store.
+
+    Its cost doesn't grow with the queue if the backend is a `StateCounter`, except where messages wait that are due at
+    once: of those the oldest is listed.
+    """
+    if not isinstance(meta, StateCounter):
+        return Backlog({state: meta.list_messages(state, ListOptions(limit=0)).total for state in State}, {})
+    counts = {state: meta.get_state_count(state) for state in State}
+    due = {state: _due_since(meta, state, meta.get_oldest_due(state)) for state in DUE_STATES}
+    now = utc_now()
+    overdue = {state: 0.0 if time is None else max(0.0, (now - time).total_seconds()) for state, time in due.items()}
+    return Backlog(counts, overdue)
+
+
+def _due_since(meta: MetaBackend, state: State, oldest: datetime | None) -> datetime | None:
+    """Return since when the oldest message is due: one that's due at once, since it was last written."""
+    if oldest != ZERO_TIME:
+        return oldest
+    page = meta.list_messages(state, ListOptions(limit=_AT_ONCE, sort_by=SortBy.NEXT_RETRY))
+    written: list[datetime] = []
+    for message_id in page.message_ids:
+        with suppress(MessageNotFoundError):  # it's done since
+            record = meta.get_meta(message_id)
+            if record.state is state and record.next_retry == ZERO_TIME:
+                written.append(record.updated)
+    return min(written, default=None)

@@ -1,0 +1,83 @@
+"""What a function returned last, for those who mustn't wait for it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from retryspool.deadline import deadline
+
+__all__ = ["Latest", "Reading"]
+
+Value = TypeVar("Value")
+
+_SHARE = 20
+"""A call that takes long is made more seldom: it takes this part of the time at the most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading(Generic[Value]):
+    """What is known."""
+
+    value: Value | None
+    """What the last call that succeeded returned; None if none has yet."""
+    age_s: float | None
+    """How long ago that call began; None if there was none."""
+    error: Exception | None
+    """Why the last call failed; None if it didn't."""
+
+
+class Latest(Generic[Value]):
+    """Calls a function in the background when somebody asks, and the last result is too old. Safe to share.
+
+    One call is made at a time: if it hangs, one thread hangs, and all others go on with what is known.
+
+    :param function: what is called, within the deadline
+    :param max_age_s: how old a result may be
+    :param deadline_s: the limit for a call, which backends of the network heed
+    """
+
+    def __init__(self, function: Callable[[], Value], *, max_age_s: float = 5.0, deadline_s: float = 10.0) -> None:
+        self._function = function
+        self._max_age_s = max_age_s
+        self._deadline_s = deadline_s
+        self._changed = threading.Condition()  # of all below
+        self._value: Value | None = None
+        self._began: float | None = None
+        self._error: Exception | None = None
+        self._calls_again_at = 0.0
+        self._is_calling = False
+
+    def get(self, wait_s: float = 1.0) -> Reading[Value]:
+        """Return what is known, after waiting for it to be renewed if it's too old.
+
+        :param wait_s: for so long at the most
+        """
+        with self._changed:
+            if not self._is_calling and time.monotonic() >= self._calls_again_at:
+                self._is_calling = True
+                threading.Thread(target=self._call, name="retryspool-latest", daemon=True).start()
+            self._changed.wait_for(lambda: not self._is_calling, wait_s)
+            age_s = None if self._began is None else time.monotonic() - self._began
+            return Reading(self._value, age_s, self._error)
+
+    def _call(self) -> None:
+        began = time.monotonic()
+        try:
+            with deadline(self._deadline_s):
+                value = self._function()
+        except Exception as error:  # noqa: BLE001 -- it's told to whoever asks
+            with self._changed:
+                self._error = error
+        else:
+            with self._changed:
+                self._value, self._began, self._error = value, began, None
+        finally:
+            with self._changed:
+                took_s = time.monotonic() - began
+                self._calls_again_at = time.monotonic() + max(self._max_age_s, took_s * _SHARE)
+                self._is_calling = False
+                self._changed.notify_all()
