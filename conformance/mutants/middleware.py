@@ -7,7 +7,7 @@ import os
 import zlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, BinaryIO, ClassVar, TypeVar
+from typing import Any, BinaryIO, ClassVar, TypeVar, cast
 
 from retryspool.conformance import MiddlewareSuite
 from retryspool.middleware import BlockWriter, Middleware, MiddlewareCapabilities
@@ -44,7 +44,7 @@ def mutant(name: str, bug: str, clause: str, **hooks: Callable[..., Any]) -> Cal
         settings: dict[str, Any] = {"keys": [KEY], "headers": True} if issubclass(kind, Aes256Gcm) else {}
 
         def make() -> Middleware:
-            return kind(**settings)
+            return cast("Callable[..., Middleware]", kind)(**settings)
 
         MUTANTS[name] = Mutant(name, bug, clause, make, hooks)
         return kind
