@@ -3,8 +3,9 @@
 The payload comes first, then the record. What is found under an id that a user chose (an id made just now is free):
 
 - a record: the message is there, nothing is touched;
-- a payload without a record: either another enqueue is between its two writes, and its record appears in a moment; or
-  one was cut off there by a crash, and nobody was promised anything: the orphan goes.
+- a payload without a record: either another enqueue is between its two writes, and its record appears in a moment, or
+  when the transaction ends that it belongs to; or one was cut off there by a crash, or rolled back, and nobody was
+  promised anything: the orphan goes.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from retryspool.model import MessageMetadata
 from retryspool.records import validate_metadata
 from retryspool.spool.headers import ENCODING_HEADER, SEALED_HEADER, own_headers, user_headers, with_headers
 from retryspool.spool.integrity import Fingerprint
+from retryspool.spool.joining import is_pending, join
 from retryspool.spool.stages import Stages
 from retryspool.spool.writer import PayloadWriter
 
@@ -42,6 +44,9 @@ _log = logging.getLogger(__name__)
 
 _RECORD_FOLLOWS_S = 0.5
 """How long a payload without a record may belong to another process that is about to write its record, in seconds."""
+
+_TRANSACTION_ENDS_S = 10.0
+"""How long to wait, in seconds, for the end of a transaction that a payload may belong to."""
 
 _WINDOWS = 64
 
@@ -64,6 +69,15 @@ class Enqueuer:
         self.stages = stages
         # One of these is held between an enqueue's two writes, so that nobody here takes its payload for an orphan.
         self._windows = [threading.Lock() for _ in range(_WINDOWS)]
+
+    def joined(self, transaction: object) -> Enqueuer:
+        """Return the one that writes records within a transaction of the caller's.
+
+        It holds no window: who holds a database's locks for as long as a caller likes must not wait for one of ours.
+
+        :raises NotSupportedError: the backend can't, or not with this transaction
+        """
+        return _Joined(join(self.meta, transaction), self.data, self.stages)
 
     def begin(self, record: MessageMetadata, *, is_new: bool) -> EnqueueTransaction:
         """Make sure that the id is free, and open its payload."""
@@ -135,17 +149,24 @@ class Enqueuer:
         raise MessageExistsError(message_id)
 
     def wait_for_record(self, message_id: str) -> None:
-        """Give another enqueue the time to write its record.
+        """Give another enqueue the time to write its record, and the transaction that it's part of the time to end.
 
         :raises MessageExistsError: it did
+        :raises BackendUnavailableError: the transaction is still open
         """
         pause = 0.01
         waited = 0.0
-        while waited < _RECORD_FOLLOWS_S:
+        while waited < _RECORD_FOLLOWS_S or is_pending(self.meta, message_id):
+            if waited >= _TRANSACTION_ENDS_S:
+                msg = (
+                    f"message {message_id!r} may be part of a transaction that is still open; "
+                    "whether it's there shows when that ends: try again then"
+                )
+                raise BackendUnavailableError(msg, outcome="none")
             self.refuse_existing(message_id)
             threading.Event().wait(pause)
             waited += pause
-            pause *= 2
+            pause = min(pause * 2, _RECORD_FOLLOWS_S)
         self.refuse_existing(message_id)
 
     def _remove_orphan(self, message_id: str) -> None:
@@ -163,6 +184,11 @@ class Enqueuer:
                 self.data.delete_data(message_id)
             except StorageError as second:
                 _log.warning("message %s: its payload is left for reconcile() to sweep: %s", message_id, second)
+
+
+class _Joined(Enqueuer):
+    def window(self, message_id: str) -> AbstractContextManager[object]:  # noqa: ARG002 -- there's none
+        return nullcontext()
 
 
 class EnqueueTransaction:

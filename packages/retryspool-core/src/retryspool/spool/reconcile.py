@@ -12,6 +12,7 @@ from retryspool.errors import CorruptRecordError, MessageNotFoundError
 from retryspool.meta import MetaBackend
 from retryspool.model import State, utc_now
 from retryspool.spool.enqueue import has_payload
+from retryspool.spool.joining import is_pending
 
 __all__ = ["DEFAULT_GRACE", "Discrepancy", "DiscrepancyKind", "reconcile"]
 
@@ -50,7 +51,7 @@ def reconcile(
     """Yield what doesn't fit together, and remove orphan and unfinished payloads on the way."""
     newest = utc_now() - grace
     for info in data.iter_data():
-        if info.modified <= newest and not _has_record(meta, info.message_id):
+        if info.modified <= newest and _is_orphan(meta, info.message_id):
             if not dry_run:
                 data.delete_data(info.message_id)
             yield Discrepancy(DiscrepancyKind.ORPHAN_PAYLOAD, info.message_id, info.size, None, removed=not dry_run)
@@ -61,6 +62,11 @@ def reconcile(
             # One without a record by now was deleted since.
             if not has_payload(data, record.id) and _has_record(meta, record.id):
                 yield Discrepancy(DiscrepancyKind.MISSING_PAYLOAD, record.id, record.size, state, removed=False)
+
+
+def _is_orphan(meta: MetaBackend, message_id: str) -> bool:
+    # In this order: a transaction that has ended by the first look shows its record in the second.
+    return not is_pending(meta, message_id) and not _has_record(meta, message_id)
 
 
 def _has_record(meta: MetaBackend, message_id: str) -> bool:

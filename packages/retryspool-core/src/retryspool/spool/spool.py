@@ -96,38 +96,53 @@ class Spool:
 
     # -- in ------------------------------------------------------------------------------------------------------------
 
-    def enqueue(self, record: MessageMetadata, payload: Payload, *, is_new: bool = False) -> MessageMetadata:
+    def enqueue(
+        self, record: MessageMetadata, payload: Payload, *, is_new: bool = False, transaction: object | None = None
+    ) -> MessageMetadata:
         """Store a message: when this returns, it's safe.
 
         :param is_new: the id was made just now, so that nobody can have used it
+        :param transaction: the driver's connection; the message is there, and safe, if and when the caller commits
         :returns: the record as stored, with the payload's size
         :raises MessageExistsError: there's a message of this id; it wasn't touched, and is safe
+        :raises NotSupportedError: the metadata backend can't join that transaction; nothing is stored
         """
-        with self.begin(record, is_new=is_new) as transaction:
-            copy_payload(payload, transaction.payload)
-        return transaction.stored
+        return _enqueued(self._joining(transaction), record, payload, is_new=is_new)
 
-    def begin(self, record: MessageMetadata, *, is_new: bool = False) -> EnqueueTransaction:
+    def begin(
+        self, record: MessageMetadata, *, is_new: bool = False, transaction: object | None = None
+    ) -> EnqueueTransaction:
         """Begin to store a message whose payload is written piece by piece.
 
         :param is_new: the id was made just now, so that nobody can have used it
+        :param transaction: as in `enqueue`
         :raises MessageExistsError: there's a message of this id; one that comes meanwhile shows at the commit
+        :raises NotSupportedError: the metadata backend can't join that transaction
         """
-        return self._enqueuer.begin(record, is_new=is_new)
+        return self._joining(transaction).begin(record, is_new=is_new)
+
+    def _joining(self, transaction: object | None) -> Enqueuer:
+        return self._enqueuer if transaction is None else self._enqueuer.joined(transaction)
 
     def enqueue_many(
-        self, messages: Iterable[tuple[MessageMetadata, Payload]], *, is_new: bool = False
+        self,
+        messages: Iterable[tuple[MessageMetadata, Payload]],
+        *,
+        is_new: bool = False,
+        transaction: object | None = None,
     ) -> list[MessageMetadata | StorageError]:
         """Store several messages, faster than one by one.
 
         :param is_new: the ids were made just now, so that nobody can have used them
+        :param transaction: as in `enqueue`
         :returns: one result each, in order; a failed one's `StorageError` is returned, not raised
         """
         batch = list(messages)
         for record, _ in batch:
             validate_metadata(record)
+        enqueuer = self._joining(transaction)
         if not is_new:
-            return [self._try_enqueue(record, payload, is_new=is_new) for record, payload in batch]
+            return [_try_enqueue(enqueuer, record, payload) for record, payload in batch]
         prints = [Fingerprint() for _ in batch]
         sizes = self.data.store_many(
             [
@@ -137,38 +152,24 @@ class Spool:
             if_absent=True,
         )
         stores = [
-            Store(self._enqueuer.vouching(record, seen))
+            Store(enqueuer.vouching(record, seen))
             for (record, _), seen, size in zip(batch, prints, sizes, strict=True)
             if isinstance(size, int)
         ]
-        outcomes = iter(self._try_apply(stores))
+        outcomes = iter(_try_apply(enqueuer.meta, stores))
         results: list[MessageMetadata | StorageError] = []
         for (record, _), size in zip(batch, sizes, strict=True):
             outcome = next(outcomes) if isinstance(size, int) else size
             if isinstance(outcome, StorageError):
-                self._enqueuer.clean_up(record.id, outcome)
+                enqueuer.clean_up(record.id, outcome)
             elif outcome is not None:  # only a deletion's is
-                outcome = self._enqueuer.shown(outcome, record)
+                outcome = enqueuer.shown(outcome, record)
             if outcome is not None:
                 results.append(outcome)
         return results
 
     def _encoding(self, message_id: str, payload: Payload) -> Payload:
         return encoding(message_id, payload, self._stages.encoding) if self._stages.encoding else payload
-
-    def _try_apply(self, stores: Sequence[Store]) -> Sequence[WriteResult]:
-        try:
-            return self.meta.apply(stores)
-        except StorageError as error:
-            return [error] * len(stores)
-
-    def _try_enqueue(
-        self, record: MessageMetadata, payload: Payload, *, is_new: bool
-    ) -> MessageMetadata | StorageError:
-        try:
-            return self.enqueue(record, payload, is_new=is_new)
-        except StorageError as error:
-            return error
 
     def encodes_as(self, record: MessageMetadata) -> bool:
         """Tell whether a message is encoded, and by the middleware that this spool would encode it with."""
@@ -201,12 +202,13 @@ class Spool:
 
     # -- out -----------------------------------------------------------------------------------------------------------
 
-    def get(self, message_id: str) -> MessageMetadata:
+    def get(self, message_id: str, *, transaction: object | None = None) -> MessageMetadata:
         """Return a message's record as it is stored: what a change is made from. Its headers may be sealed.
 
+        :param transaction: what the transaction sees, its own messages too, as in `enqueue`
         :raises MessageNotFoundError: there's none
         """
-        return self.meta.get_meta(message_id)
+        return self._joining(transaction).meta.get_meta(message_id)
 
     def opened(self, record: MessageMetadata) -> MessageMetadata:
         """Return a record with its headers as they were handed in: to act on, never to be stored.
@@ -309,3 +311,23 @@ class Spool:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _enqueued(enqueuer: Enqueuer, record: MessageMetadata, payload: Payload, *, is_new: bool) -> MessageMetadata:
+    with enqueuer.begin(record, is_new=is_new) as enqueueing:
+        copy_payload(payload, enqueueing.payload)
+    return enqueueing.stored
+
+
+def _try_enqueue(enqueuer: Enqueuer, record: MessageMetadata, payload: Payload) -> MessageMetadata | StorageError:
+    try:
+        return _enqueued(enqueuer, record, payload, is_new=False)
+    except StorageError as error:
+        return error
+
+
+def _try_apply(meta: MetaBackend, stores: Sequence[Store]) -> Sequence[WriteResult]:
+    try:
+        return meta.apply(stores)
+    except StorageError as error:
+        return [error] * len(stores)

@@ -1,0 +1,31 @@
+"""Enqueueing within a transaction of the caller's own.
+
+The payload is stored first, as ever, and at once; the record takes effect when the caller commits. After a rollback the
+payload is an orphan, which `reconcile()` sweeps, or the next enqueue of its id replaces.
+"""
+
+from __future__ import annotations
+
+from retryspool.errors import NotSupportedError
+from retryspool.meta import JoinsTransactions, MetaBackend
+
+__all__ = ["is_pending", "join"]
+
+
+def join(meta: MetaBackend, transaction: object) -> MetaBackend:
+    """Return the store of records as the caller's transaction sees and changes it.
+
+    :raises NotSupportedError: the backend can't, or not with this transaction
+    """
+    if isinstance(meta, JoinsTransactions):
+        return meta.joining(transaction)
+    msg = (
+        f"{type(meta).__name__} can't write within a transaction of the caller's; enqueue without one, "
+        "or keep the records in the database that the transaction is of"
+    )
+    raise NotSupportedError(msg)
+
+
+def is_pending(meta: MetaBackend, message_id: str) -> bool:
+    """Tell whether a transaction that is still open may have stored a record of this id."""
+    return isinstance(meta, JoinsTransactions) and meta.is_pending(message_id)
