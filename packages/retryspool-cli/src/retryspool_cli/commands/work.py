@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -40,6 +41,12 @@ _TARGETS = (
     click.option("--timeout", type=duration, metavar="DURATION", help="How long one delivery waits for its peer."),
     click.option(
         "--webhook-header", "webhook_headers", type=header, multiple=True, metavar="NAME=VALUE", help="Sent each time."
+    ),
+    click.option(
+        "--webhook-secret-file",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="Sign with its secrets; or with those in RETRYSPOOL_WEBHOOK_SECRET.",
     ),
     click.option(
         "--smtp-tls", type=click.Choice(["off", "starttls", "implicit"]), default="off", help="Off by default."
@@ -148,6 +155,7 @@ class _Work:
             "timeout_s": _seconds(given["timeout"]),
             "connections": queue.options.concurrency,
             "webhook_headers": given["webhook_headers"],
+            "webhook_secret_file": given["webhook_secret_file"],
         }
         mail: dict[str, Any] = {name: given[name] for name in ("smtp", "smtp_tls", "smtp_user")}
         where: dict[str, Any] = {name: given[name] for name in ("handler", "command", "webhook")}

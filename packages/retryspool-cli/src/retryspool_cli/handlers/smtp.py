@@ -15,11 +15,9 @@ and the message's route rests. Any other 4xx is the mail's, or a recipient's, an
 from __future__ import annotations
 
 import smtplib
-import tempfile
 import threading
 import time
-from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import BinaryIO
 
 from retryspool import PermanentError, RetryableError
@@ -34,6 +32,7 @@ from retryspool_cli.handlers.replies import (
     summary,
     write_results,
 )
+from retryspool_cli.handlers.seekable import seekable
 from retryspool_cli.handlers.session import Session, SmtpServer, Tls
 
 __all__ = ["RCPT_REFUSED", "SmtpHandler", "SmtpServer", "Tls"]
@@ -41,7 +40,6 @@ __all__ = ["RCPT_REFUSED", "SmtpHandler", "SmtpServer", "Tls"]
 RCPT_REFUSED = "rcpt-refused"
 """The message header that lists the recipients who were refused for good while others are still to be tried."""
 
-_IN_MEMORY_BYTES = 1024 * 1024
 _IDLE_S = 60.0
 """How long a session is kept that nobody needs. It costs the server a slot."""
 
@@ -60,7 +58,7 @@ class SmtpHandler:
         :raises RetryableError: somebody is to get it later
         :raises PermanentError: nobody is to get it any more, and somebody hasn't
         """
-        with _seekable(payload) as mail:
+        with seekable(payload) as mail:
             envelope = envelope_of(message.headers, mail)
             try:
                 results = self._send(envelope, mail, message.size)
@@ -160,17 +158,3 @@ def _unreachable(server: SmtpServer, error: Exception) -> Result:
         told = reply(error.smtp_code, said, server.host)
         return failure(f"4{told.status[1:]}", f"{where}: {told.text}", server.host)
     return failure("4.4.1", f"{where}: {str(error) or type(error).__name__}", server.host)
-
-
-@contextmanager
-def _seekable(payload: BinaryIO) -> Generator[BinaryIO]:
-    """Yield the payload if it's seekable, else a copy that is, on disk where it's large."""
-    if payload.seekable():
-        yield payload
-        return
-    import shutil
-
-    with tempfile.SpooledTemporaryFile(_IN_MEMORY_BYTES) as copy:
-        shutil.copyfileobj(payload, copy)
-        copy.seek(0)
-        yield copy  # type: ignore[misc]  # it has all of BinaryIO

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from retryspool_cli.exits import WrongUsageError
@@ -29,6 +30,7 @@ class Target:
     timeout_s: float | None = None
     connections: int = 8
     webhook_headers: tuple[tuple[str, str], ...] = ()
+    webhook_secret_file: Path | None = None
     smtp_tls: Literal["off", "starttls", "implicit"] = "off"
     smtp_user: str | None = None
 
@@ -51,19 +53,26 @@ def make_handler(target: Target, environ: Mapping[str, str] = os.environ) -> Han
 
         return CommandHandler(target.command, timeout_s=target.timeout_s)
     if target.webhook is not None:
-        return _webhook(target, target.webhook)
+        return _webhook(target, target.webhook, environ)
     if target.smtp is not None:
         return _smtp(target, target.smtp, environ)
     return None
 
 
-def _webhook(target: Target, url: str) -> Handle:
+def _webhook(target: Target, url: str, environ: Mapping[str, str]) -> Handle:
+    from retryspool_cli.handlers.signing import read_secrets
     from retryspool_cli.handlers.webhook import WebhookHandler
 
+    try:
+        signer = read_secrets(target.webhook_secret_file, environ)
+    except (ValueError, OSError) as error:
+        msg = f"signing webhooks: {error}"
+        raise WrongUsageError(msg) from None
     try:
         return WebhookHandler(
             url,
             headers=dict(target.webhook_headers),
+            signer=signer,
             timeout_s=target.timeout_s or 30.0,
             connections=target.connections,
         )

@@ -25,6 +25,8 @@ from urllib3.util import make_headers, parse_url
 
 from retryspool import PermanentError, RetryableError, RouteError
 from retryspool.queue import Message
+from retryspool_cli.handlers.seekable import seekable
+from retryspool_cli.handlers.signing import Signer
 
 __all__ = ["OWN_HEADERS", "RETRIED", "WebhookHandler", "request_headers", "retry_after"]
 
@@ -41,7 +43,7 @@ OWN_HEADERS = ("Idempotency-Key", "X-RetrySpool-Id", "X-RetrySpool-Deliveries", 
 
 _NOT_FORWARDED = re.compile(
     r"host|content-length|transfer-encoding|connection|keep-alive|te|trailer|upgrade|expect|proxy-.*|x-retry-policy"
-    r"|idempotency-key|x-retryspool-.*",
+    r"|idempotency-key|x-retryspool-.*|webhook-(id|timestamp|signature)",
     re.IGNORECASE,
 )
 """Headers of messages that would change how the request is framed, or that are the spool's own."""
@@ -58,17 +60,25 @@ class WebhookHandler:
     """Post each message to a URL. Connections are kept and shared between the worker's threads.
 
     :param headers: sent with each request, before a message's own
+    :param signer: what to sign requests with, if anything
     :param timeout_s: how long to wait to connect, and for the answer
     """
 
     def __init__(
-        self, url: str, *, headers: Mapping[str, str] | None = None, timeout_s: float = 30.0, connections: int = 10
+        self,
+        url: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        signer: Signer | None = None,
+        timeout_s: float = 30.0,
+        connections: int = 10,
     ) -> None:
         parsed = parse_url(url)
         if parsed.scheme not in {"http", "https"} or not parsed.host:
             msg = f"{_without_password(url)!r} is not a URL to post to, such as https://example.com/hook"
             raise ValueError(msg)
         self._headers = dict(headers or {})
+        self._signer = signer
         if parsed.auth:
             self._headers |= make_headers(basic_auth=parsed.auth)
         self._url = parsed._replace(auth=None).url
@@ -82,6 +92,15 @@ class WebhookHandler:
     def __call__(self, message: Message, payload: BinaryIO) -> None:
         """Post the message once; twice where a kept connection turns out to be closed."""
         headers = request_headers(message, self._headers)
+        if self._signer is None:
+            self._deliver(payload, headers)
+            return
+        with seekable(payload) as body:  # it's read twice: what is signed goes before what is sent
+            for name, value in self._signer.headers(message.id, body).items():
+                _set(headers, name, value)
+            self._deliver(body, headers)
+
+    def _deliver(self, payload: BinaryIO, headers: Mapping[str, str]) -> None:
         try:
             response = self._post(payload, headers)
         except urllib3.exceptions.ProtocolError as error:  # most likely the server closed the connection meanwhile
