@@ -58,7 +58,7 @@ class Settings:
     min_free: int = 64 * 1024 * 1024
     fronts: int = 2
     workers: int = 1
-    threads: int = 8
+    threads: int = 12
     concurrency: int = 20
     retry_policy: str = "exponential:5m,2,1h,jitter=0.2"
     max_attempts: int = 120
@@ -111,7 +111,7 @@ def _parser() -> argparse.ArgumentParser:
     _add("--min-free", type=int, metavar="BYTES", help="take no mail while less is free on the spool's disk [64 MiB]")
     _add("--fronts", type=int, metavar="N", help="processes that take mail [2]")
     _add("--workers", type=int, metavar="N", help="processes that send it [1]")
-    _add("--threads", type=int, metavar="N", help="mails that a front stores at once [8]")
+    _add("--threads", type=int, metavar="N", help="mails that a front stores at once [12]")
     _add("--concurrency", type=int, metavar="N", help="mails that a worker sends at once [20]")
     _add("--retry-policy", metavar="POLICY", help="[exponential:5m,2,1h,jitter=0.2]")
     _add("--max-attempts", type=int, metavar="N", help="so many failures, and a mail bounces [120: five days]")
