@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import sqlite3
+import zlib
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import timedelta
@@ -28,6 +30,7 @@ from retryspool.spool import DiscrepancyKind, enqueue
 
 A = MessageMetadata("a")
 NOW = timedelta(0)
+A_S_WINDOW = zlib.crc32(b"a") % 64
 
 
 @pytest.fixture
@@ -186,21 +189,18 @@ def test_who_waits_for_a_transaction_that_does_not_end_gives_up_and_harms_nothin
     assert b"first" == read(spool, "a")
 
 
-def test_who_has_a_transaction_waits_for_no_lock_of_those_who_wait_for_it(
-    path: Path, db: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(enqueue, "_WINDOWS", 1)  # as of two ids that happen to share one
-    with Spool(SqliteMetaFactory(path).create(), MemoryData()) as spool:
-        order(db)
-        waiting = Running(lambda: spool.enqueue(MessageMetadata("b"), b"waits for the database"))
-        with pytest.raises(AssertionError, match="hasn't come to an end"):
-            waiting.result(0.3)
+def test_who_has_a_transaction_waits_for_no_lock_of_those_who_wait_for_it(spool: Spool, db: sqlite3.Connection) -> None:
+    order(db)
+    other = next(f"m{number}" for number in itertools.count() if zlib.crc32(f"m{number}".encode()) % 64 == A_S_WINDOW)
+    waiting = Running(lambda: spool.enqueue(MessageMetadata(other), b"holds the window, and waits for the database"))
+    with pytest.raises(AssertionError, match="hasn't come to an end"):
+        waiting.result(0.5)
 
-        spool.enqueue(A, b"hello", transaction=db)
-        db.commit()
+    spool.enqueue(A, b"hello", transaction=db)
+    db.commit()
 
-        waiting.result()
-        assert ["a", "b"] == sorted(ids(spool))
+    waiting.result()
+    assert ["a", other] == sorted(ids(spool))
 
 
 @pytest.mark.parametrize("what", ["memory", "no connection", "another database", "in memory", "autocommit", "closed"])

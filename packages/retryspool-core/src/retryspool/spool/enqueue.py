@@ -48,8 +48,6 @@ _RECORD_FOLLOWS_S = 0.5
 _TRANSACTION_ENDS_S = 10.0
 """How long to wait, in seconds, for the end of a transaction that a payload may belong to."""
 
-_WINDOWS = 64
-
 
 def has_payload(data: DataBackend, message_id: str) -> bool:
     """Tell whether a payload is stored under this id."""
@@ -63,12 +61,12 @@ def has_payload(data: DataBackend, message_id: str) -> bool:
 class Enqueuer:
     """The enqueuing half of a spool."""
 
-    def __init__(self, meta: MetaBackend, data: DataBackend, stages: Stages) -> None:
+    def __init__(self, meta: MetaBackend, data: DataBackend, stages: Stages, *, windows: int = 64) -> None:
         self.meta = meta
         self.data = data
         self.stages = stages
         # One of these is held between an enqueue's two writes, so that nobody here takes its payload for an orphan.
-        self._windows = [threading.Lock() for _ in range(_WINDOWS)]
+        self._windows = [threading.Lock() for _ in range(windows)]
 
     def joined(self, transaction: object) -> Enqueuer:
         """Return the one that writes records within a transaction of the caller's.
@@ -77,7 +75,7 @@ class Enqueuer:
 
         :raises NotSupportedError: the backend can't, or not with this transaction
         """
-        return _Joined(join(self.meta, transaction), self.data, self.stages)
+        return Enqueuer(join(self.meta, transaction), self.data, self.stages, windows=0)
 
     def begin(self, record: MessageMetadata, *, is_new: bool) -> EnqueueTransaction:
         """Make sure that the id is free, and open its payload."""
@@ -131,7 +129,9 @@ class Enqueuer:
 
     def window(self, message_id: str) -> AbstractContextManager[object]:
         """Return the lock that holds off those who would take this id's payload for an orphan."""
-        return self._windows[zlib.crc32(message_id.encode()) % _WINDOWS]
+        if not self._windows:
+            return nullcontext()
+        return self._windows[zlib.crc32(message_id.encode()) % len(self._windows)]
 
     def refuse_existing(self, message_id: str) -> None:
         """Do nothing if there's no record of this id.
@@ -184,11 +184,6 @@ class Enqueuer:
                 self.data.delete_data(message_id)
             except StorageError as second:
                 _log.warning("message %s: its payload is left for reconcile() to sweep: %s", message_id, second)
-
-
-class _Joined(Enqueuer):
-    def window(self, message_id: str) -> AbstractContextManager[object]:  # noqa: ARG002 -- there's none
-        return nullcontext()
 
 
 class EnqueueTransaction:
