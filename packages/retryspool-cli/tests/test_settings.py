@@ -83,3 +83,22 @@ def test_a_password_is_not_shown(tmp_path: Path) -> None:
     settings = load_settings(Given(meta="redis://me:secret@host/0", data="fs:x"), {}, tmp_path)
 
     assert "secret" not in str(settings)
+
+
+def test_middleware_is_named_by_option_environment_or_file_whoever_names_the_spool(tmp_path: Path) -> None:
+    (tmp_path / "retryspool.toml").write_text('spool = "x"\nmiddleware = ["zstd:?level=3", "lz4"]')
+    environment = {"RETRYSPOOL_MIDDLEWARE": "gzip  aes-256-gcm:?key-file=/k"}
+    option = Given(spool="y", middleware=("zlib",))
+
+    assert ("zstd:?level=3", "lz4") == load_settings(Given(spool="y"), {}, tmp_path).middleware
+    assert ("gzip", "aes-256-gcm:?key-file=/k") == load_settings(Given(), environment, tmp_path).middleware
+    assert ("zlib",) == load_settings(option, environment, tmp_path).middleware
+    assert ("--spool", "y", "--middleware", "zlib") == load_settings(option, environment, tmp_path).address
+
+
+@pytest.mark.parametrize("written", ['"zstd"', "3", "[3]", '[""]'])
+def test_middleware_in_the_file_is_a_list(written: str, tmp_path: Path) -> None:
+    (tmp_path / "retryspool.toml").write_text(f'spool = "x"\nmiddleware = {written}')
+
+    with pytest.raises(WrongUsageError, match="middleware must be a list of names or URLs"):
+        load_settings(Given(), {}, tmp_path)

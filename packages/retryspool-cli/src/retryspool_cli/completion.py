@@ -29,7 +29,7 @@ def message_ids(ctx: click.Context, param: click.Parameter, incomplete: str) -> 
     given = ctx.find_object(Given) or Given()
     for context in (ctx, ctx.parent):  # completion runs no callbacks: the options stand where they were parsed
         if context is not None:
-            for name in ("spool", "meta", "data", "config"):
+            for name in ("spool", "meta", "data", "config", "middleware"):
                 setattr(given, name, context.params.get(name) or getattr(given, name))
     found: list[CompletionItem] = []
     try:

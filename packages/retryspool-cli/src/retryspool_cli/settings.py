@@ -22,6 +22,7 @@ __all__ = ["CONFIG_FILE", "Given", "Settings", "load_settings", "open_queue", "s
 
 CONFIG_FILE = "retryspool.toml"
 _KEYS = ("spool", "meta", "data")
+_LISTS = ("middleware",)
 _TABLES = ("queue", "retry_policies", "routes")
 
 Function = TypeVar("Function", bound=Callable[..., object])
@@ -35,6 +36,7 @@ class Given:
     meta: str | None = None
     data: str | None = None
     config: str | None = None
+    middleware: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,8 @@ class Settings:
     data: str | None = None
     source: str = ""
     """Where the address comes from, for errors: `--spool`, `RETRYSPOOL_SPOOL`, `retryspool.toml`."""
+    middleware: tuple[str, ...] = ()
+    """What payloads go through, in order: names such as `zstd`, or URLs such as `zstd:?level=3`."""
     queue: Mapping[str, object] = field(default_factory=dict[str, object])
     """Options of the queue, from the file's table `[queue]`."""
     retry_policies: Mapping[str, str] = field(default_factory=dict[str, str])
@@ -56,9 +60,10 @@ class Settings:
     @property
     def address(self) -> tuple[str, ...]:
         """The options that name the same spool to another `retryspool` process."""
+        stages = tuple(part for stage in self.middleware for part in ("--middleware", stage))
         if self.spool is not None:
-            return ("--spool", str(self.spool))
-        return ("--meta", self.meta or "", "--data", self.data or "")
+            return ("--spool", str(self.spool), *stages)
+        return ("--meta", self.meta or "", "--data", self.data or "", *stages)
 
     def __str__(self) -> str:
         if self.spool is not None:
@@ -68,9 +73,9 @@ class Settings:
         return f"{redact(self.meta or '')} + {redact(self.data or '')}"
 
 
-def _remember(ctx: click.Context, param: click.Parameter, value: str | None) -> None:
+def _remember(ctx: click.Context, param: click.Parameter, value: str | tuple[str, ...] | None) -> None:
     given = ctx.find_object(Given)
-    if given is not None and value is not None:
+    if given is not None and value is not None and value != ():
         setattr(given, param.name, value)
 
 
@@ -78,6 +83,7 @@ _OPTIONS = (
     ("--spool", "FOLDER", "The spool: a folder. Also RETRYSPOOL_SPOOL."),
     ("--meta", "URL", "Or where its records are … Also RETRYSPOOL_META."),
     ("--data", "URL", "… and where its payloads are. Also RETRYSPOOL_DATA."),
+    ("--middleware", "NAME", "What payloads go through, such as zstd:?level=3; in order. Also RETRYSPOOL_MIDDLEWARE."),
     ("--config", "FILE", f"Settings. By default ./{CONFIG_FILE}, if there is one."),
 )
 
@@ -85,7 +91,10 @@ _OPTIONS = (
 def spool_options(function: Function) -> Function:
     """Let a command take the options that name the spool; it finds them by `settings_of`, not among its arguments."""
     for name, metavar, text in reversed(_OPTIONS):
-        option = click.option(name, metavar=metavar, help=text, expose_value=False, callback=_remember)
+        several = name == "--middleware"
+        option = click.option(
+            name, metavar=metavar, help=text, expose_value=False, callback=_remember, multiple=several
+        )
         function = option(function)
     return function
 
@@ -109,12 +118,24 @@ def load_settings(given: Given, environ: Mapping[str, str], folder: Path) -> Set
     )
     for source in sources:
         if source.names_any:
-            return replace(source.settings(), queue=queue, retry_policies=policies, routes=routes)
+            middleware = _middleware(given, environ, content, file)
+            return replace(
+                source.settings(), middleware=middleware, queue=queue, retry_policies=policies, routes=routes
+            )
     msg = (
         "which spool? Name it with --spool FOLDER (or --meta URL and --data URL), "
         f'RETRYSPOOL_SPOOL, or spool = "…" in {CONFIG_FILE}'
     )
     raise WrongUsageError(msg)
+
+
+def _middleware(given: Given, environ: Mapping[str, str], content: Mapping[str, object], file: Path) -> tuple[str, ...]:
+    """Return what the first of the three names that names any, whoever named the spool."""
+    listed = content.get("middleware", [])
+    if not isinstance(listed, list) or not all(isinstance(stage, str) and stage for stage in listed):
+        msg = f'{file}: middleware must be a list of names or URLs, such as ["zstd:?level=3"]'
+        raise WrongUsageError(msg)
+    return given.middleware or tuple(environ.get("RETRYSPOOL_MIDDLEWARE", "").split()) or tuple(listed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,9 +187,10 @@ def _read_config(config: str | None, folder: Path) -> tuple[dict[str, object], P
     except (OSError, ValueError) as error:
         msg = f"{path}: {error}"
         raise WrongUsageError(msg) from error
-    unknown = sorted(set(content) - {*_KEYS, *_TABLES})
+    known = (*_KEYS, *_LISTS, *_TABLES)
+    unknown = sorted(set(content) - set(known))
     if unknown:
-        msg = f"{path}: there is no setting {unknown[0]!r}; there are: {', '.join((*_KEYS, *_TABLES))}"
+        msg = f"{path}: there is no setting {unknown[0]!r}; there are: {', '.join(known)}"
         raise WrongUsageError(msg)
     return content, path
 
@@ -224,6 +246,7 @@ def open_queue(
         settings.spool,
         meta=settings.meta,
         data=settings.data,
+        middleware=settings.middleware,
         policies=parse_policies({**settings.retry_policies, **(policies or {})}),
         routes=parse_routes({**(routes or {}), **_without(settings.routes, routes or {})}),
         **cast("QueueSettings", {**settings.queue, **given}),

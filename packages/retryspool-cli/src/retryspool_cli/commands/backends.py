@@ -14,7 +14,7 @@ __all__ = ["backends_command"]
 @click.command("backends")
 @json_option
 def backends_command(as_json: bool) -> None:
-    """List the storage backends that are installed.
+    """List the storage backends and the middleware that are installed.
 
     Those that failed to load too, with their error. With --json one document:
     `{"plugins": [{"kind", "name", "distribution", "version"}], "failed": [{"entry_point", "distribution", "error"}]}`.
