@@ -7,6 +7,7 @@ and takes the next message, so that any number of coroutines wait at once for a 
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections.abc import Callable
 
@@ -99,8 +100,11 @@ class Crew:
         return self._lanes.take()
 
     def _ended(self, ready: Ready) -> None:
-        if self._is_here():
-            self._done(ready.job)
+        if not self._is_here():
+            # The handler has forked, and this is the child. It can't run the loop on: its file descriptors are the
+            # parent's too, which would miss what the child reads from them. So it ends, as with a handler in a thread.
+            os._exit(0)
+        self._done(ready.job)
 
     def _done(self, job: Job) -> None:
         self._free.release()

@@ -100,7 +100,7 @@ class HandlerLoop:
             self.thread = threading.Thread(target=self._run, args=(loop,), name="retryspool-loop", daemon=True)
             self.thread.start()
         else:
-            self._call(partial(loop.create_task, self._serve(), name="retryspool-keeper"))
+            self._call(lambda: loop.create_task(self._serve(), name="retryspool-keeper"))
         if self._cancel_at is not None:
             self._call(self._cancel_when_due)
 
@@ -126,14 +126,17 @@ class HandlerLoop:
     def _give_up(self) -> None:
         """Release what a loop that doesn't run any more has left."""
         with self._lock:
-            left = [*self._running, *self._waiting]
+            self._running.update(self._waiting)
             self._waiting.clear()
+            left = list(self._running)
         for ready in left:
             self._finished(ready)
 
     def _finished(self, ready: Ready) -> None:
         with self._lock:
-            self._running.discard(ready)
+            if ready not in self._running:
+                return  # given up, although it has ended by itself
+            self._running.remove(ready)
         if ready.job.outcome is None:
             ready.job.outcome = Released()
         self._runner.done(ready)
@@ -171,11 +174,9 @@ class HandlerLoop:
 
     def _task_done(self, ready: Ready, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        with self._lock:
-            is_ours = ready in self._running
-        if is_ours:
-            self._finished(ready)
-        self._end_if_idle()
+        self._finished(ready)
+        if self._closing:
+            self._end_if_idle()
 
     def _cancel_when_due(self) -> None:
         left = max(0.0, (self._cancel_at or 0.0) - time.monotonic())

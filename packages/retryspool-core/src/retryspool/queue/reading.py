@@ -84,22 +84,22 @@ class AsyncPayload:
             raise StopAsyncIteration
         return chunk
 
-    def close_soon(self) -> Future[None]:
-        """Close it without waiting: as soon as nothing reads it any more."""
-        if self._closing is None:
+    def close_soon(self) -> Future[None] | None:
+        """Close it without waiting, as soon as nothing reads it any more; returns None if that's now."""
+        if self._threads is None:
+            self._file.close()
+        elif self._closing is None:
             closing = self._closing = Future[None]()
             if self._reading is None:
-                self._begin_to_close(closing)
+                self._begin_to_close(self._threads, closing)
             else:
-                self._reading.add_done_callback(lambda _: self._begin_to_close(closing))
+                threads = self._threads
+                self._reading.add_done_callback(lambda _: self._begin_to_close(threads, closing))
         return self._closing
 
-    def _begin_to_close(self, closing: Future[None]) -> None:
-        if self._threads is None:
-            self._close(closing)
-            return
+    def _begin_to_close(self, threads: Executor, closing: Future[None]) -> None:
         try:
-            self._threads.submit(self._close, closing)
+            threads.submit(self._close, closing)
         except RuntimeError:  # the threads have ended meanwhile
             self._close(closing)
 
@@ -113,9 +113,11 @@ class AsyncPayload:
 
     async def aclose(self) -> None:
         """Close it. May be called again."""
-        closed = asyncio.wrap_future(self.close_soon())
-        closed.add_done_callback(_look_at)
-        await asyncio.shield(closed)
+        closing = self.close_soon()
+        if closing is not None:
+            closed = asyncio.wrap_future(closing)
+            closed.add_done_callback(_look_at)
+            await asyncio.shield(closed)
 
     async def __aenter__(self) -> Self:
         return self

@@ -143,7 +143,9 @@ class Runner:
     @staticmethod
     def done(ready: Ready) -> None:
         """Let go of a message's payload, whether its handler has run or not."""
-        ready.payload.close_soon().add_done_callback(lambda closed: _log_unclosed(ready.message, closed))
+        closing = ready.payload.close_soon()
+        if closing is not None:
+            closing.add_done_callback(lambda closed: _log_unclosed(ready.message, closed))
 
     def _succeeded(self, message: Message, damage: CorruptDataError | None) -> Outcome:
         if damage is not None:  # whatever the handler has made of it
