@@ -86,18 +86,23 @@ class Producer:
         self._counters = counters
         self._observers = observers
 
-    def enqueue(self, message: Outgoing, if_exists: IfExists) -> MessageMetadata:
+    def enqueue(self, message: Outgoing, if_exists: IfExists, transaction: object | None = None) -> MessageMetadata:
         """Store a message."""
         _check(if_exists)
         record = self._record(message)
         _check_payload(message.payload)
         with self.storing([record]) as storing:
             try:
-                stored = self._spool.enqueue(storing.records[0], message.payload, is_new=message.message_id is None)
+                stored = self._spool.enqueue(
+                    storing.records[0],
+                    message.payload,
+                    is_new=message.message_id is None,
+                    transaction=transaction,
+                )
             except MessageExistsError as error:
                 if if_exists == "raise":
                     raise
-                return self.existing(error)
+                return self.existing(error, transaction)
             self.committed(stored, storing)
             return stored
 
@@ -113,7 +118,9 @@ class Producer:
             return MessageWriter(self, message, record, existing=self.existing(error))
         return MessageWriter(self, message, record, transaction=transaction, if_exists=if_exists)
 
-    def enqueue_many(self, messages: Iterable[Outgoing], if_exists: IfExists) -> list[EnqueueResult]:
+    def enqueue_many(
+        self, messages: Iterable[Outgoing], if_exists: IfExists, transaction: object | None = None
+    ) -> list[EnqueueResult]:
         """Store several messages."""
         _check(if_exists)
         batch = [(self._record(message), message) for message in messages]
@@ -127,13 +134,14 @@ class Producer:
                 for start in range(0, len(which), self._options.batch_size):
                     chunk = which[start : start + self._options.batch_size]
                     pairs = [(storing.records[index], messages[index].payload) for index in chunk]
-                    results.update(zip(chunk, self._spool.enqueue_many(pairs, is_new=is_new), strict=True))
+                    stored = self._spool.enqueue_many(pairs, is_new=is_new, transaction=transaction)
+                    results.update(zip(chunk, stored, strict=True))
             for index, result in results.items():
                 if isinstance(result, MessageMetadata):
                     self.committed(result, storing)
                 elif isinstance(result, MessageExistsError) and if_exists == "skip":
                     with suppress(MessageExistsError):
-                        results[index] = self.existing(result)
+                        results[index] = self.existing(result, transaction)
                 else:
                     storing.failed(index, result)
             return [results[index] for index in range(len(batch))]
@@ -142,13 +150,13 @@ class Producer:
         """Return what surrounds the storing of messages: observers may add to their headers."""
         return self._observers.accepting(records)
 
-    def existing(self, error: MessageExistsError) -> MessageMetadata:
+    def existing(self, error: MessageExistsError, transaction: object | None = None) -> MessageMetadata:
         """Return the record that stands in a message's way.
 
         :raises MessageExistsError: it's gone already: its message is done with
         """
         try:
-            return self._spool.shown(self._spool.get(error.message_id))
+            return self._spool.shown(self._spool.get(error.message_id, transaction=transaction))
         except MessageNotFoundError:
             raise error from None
 

@@ -164,6 +164,7 @@ class Queue(Operated):
         max_attempts: int | None = None,
         retry_policy: str | None = None,
         if_exists: IfExists = "raise",
+        transaction: object | None = None,
     ) -> MessageMetadata:
         """Store a message: when this returns, it's safe.
 
@@ -177,8 +178,11 @@ class Queue(Operated):
         :param max_attempts: so many failures, and it bounces; 1 to 1,000
         :param retry_policy: the policy's name
         :param if_exists: with `"skip"`, a message of this id that is there already is returned instead of an error
+        :param transaction: a connection on which the caller has a transaction open, where the metadata backend can
+            join it: the message is there, and safe, if and when the caller commits
         :returns: the record as stored
         :raises MessageExistsError: there's a message of this id; it wasn't touched, and is safe
+        :raises NotSupportedError: the metadata backend can't join that transaction; nothing is stored
         :raises InvalidInputError: an argument is outside its range, or there's no such policy; nothing is stored
         """
         message = Outgoing(
@@ -191,7 +195,7 @@ class Queue(Operated):
             max_attempts=max_attempts,
             retry_policy=retry_policy,
         )
-        return self._producer.enqueue(message, if_exists)
+        return self._producer.enqueue(message, if_exists, transaction)
 
     def begin_enqueue(
         self,
@@ -222,14 +226,15 @@ class Queue(Operated):
         return self._producer.begin(message, if_exists)
 
     def enqueue_many(
-        self, messages: Iterable[Outgoing], *, if_exists: IfExists = "raise"
+        self, messages: Iterable[Outgoing], *, if_exists: IfExists = "raise", transaction: object | None = None
     ) -> builtins.list[EnqueueResult]:
         """Store several messages, faster than one by one.
 
+        :param transaction: as in `enqueue`
         :returns: one result each, in order: the record, or the `StorageError`, which is returned, not raised
         :raises InvalidInputError: one of them has an argument outside its range; none is stored
         """
-        return self._producer.enqueue_many(messages, if_exists)
+        return self._producer.enqueue_many(messages, if_exists, transaction)
 
     # -- looking -------------------------------------------------------------------------------------------------------
 
