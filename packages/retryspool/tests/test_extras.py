@@ -6,7 +6,8 @@ import pytest
 
 SIBLINGS = (
     *("retryspool-cli", "retryspool-compression", "retryspool-core", "retryspool-encryption"),
-    *("retryspool-fs-data", "retryspool-fs-meta", "retryspool-pg-data", "retryspool-redis-meta", "retryspool-s3-data"),
+    *("retryspool-fs-data", "retryspool-fs-meta", "retryspool-otel", "retryspool-pg-data"),
+    *("retryspool-redis-meta", "retryspool-s3-data"),
 )
 
 
@@ -25,6 +26,7 @@ def brought_by(extra: str) -> set[str]:
         ("s3", {"retryspool-s3-data"}),
         ("compression", {"retryspool-compression"}),
         ("encryption", {"retryspool-encryption"}),
+        ("otel", {"retryspool-otel"}),
         ("cli", {"retryspool-cli"}),
         ("all", set(SIBLINGS) - {"retryspool-core"}),
     ],

@@ -9,9 +9,9 @@ from datetime import datetime
 
 from retryspool.errors import MessageNotFoundError
 from retryspool.meta import ListOptions, MetaBackend, SortBy, StateCounter
-from retryspool.model import ZERO_TIME, State, utc_now
+from retryspool.model import ZERO_TIME, MessageMetadata, State, utc_now
 
-__all__ = ["DUE_STATES", "Backlog", "read_backlog"]
+__all__ = ["DUE_STATES", "Backlog", "read_backlog", "waited_s"]
 
 DUE_STATES = (State.INCOMING, State.ACTIVE, State.DEFERRED, State.BOUNCE)
 """The states whose messages are due at some time: an active one when its lease expires."""
@@ -58,3 +58,13 @@ def _due_since(meta: MetaBackend, state: State, oldest: datetime | None) -> date
             if record.state is state and record.next_retry == ZERO_TIME:
                 written.append(record.updated)
     return min(written, default=None)
+
+
+def waited_s(claimed: MessageMetadata) -> float | None:
+    """Return for how long a message that was claimed has been due, in seconds; None if its record doesn't tell."""
+    due = claimed.next_retry
+    if due == ZERO_TIME:
+        if claimed.claimed_from is not State.INCOMING:
+            return None
+        due = claimed.created
+    return max(0.0, (utc_now() - due).total_seconds())

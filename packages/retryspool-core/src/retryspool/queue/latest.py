@@ -33,7 +33,8 @@ class Reading(Generic[Value]):
 class Latest(Generic[Value]):
     """Calls a function in the background when somebody asks, and the last result is too old. Safe to share.
 
-    One call is made at a time: if it hangs, one thread hangs, and all others go on with what is known.
+    One call is made at a time: if it hangs, one thread hangs, and all others go on with what is known. They wait for a
+    call only while it's young.
 
     :param function: what is called, within the deadline
     :param max_age_s: how old a result may be
@@ -50,17 +51,19 @@ class Latest(Generic[Value]):
         self._error: Exception | None = None
         self._calls_again_at = 0.0
         self._is_calling = False
+        self._called_at = 0.0
 
     def get(self, wait_s: float = 1.0) -> Reading[Value]:
         """Return what is known, after waiting for it to be renewed if it's too old.
 
-        :param wait_s: for so long at the most
+        :param wait_s: for so long at the most since its call began
         """
         with self._changed:
             if not self._is_calling and time.monotonic() >= self._calls_again_at:
-                self._is_calling = True
+                self._is_calling, self._called_at = True, time.monotonic()
                 threading.Thread(target=self._call, name="retryspool-latest", daemon=True).start()
-            self._changed.wait_for(lambda: not self._is_calling, wait_s)
+            left_s = self._called_at + wait_s - time.monotonic()
+            self._changed.wait_for(lambda: not self._is_calling, max(0.0, left_s))
             age_s = None if self._began is None else time.monotonic() - self._began
             return Reading(self._value, age_s, self._error)
 

@@ -137,7 +137,7 @@ class Storing:
         self._around: _Around | None = None
 
     def __enter__(self) -> Self:
-        if self._observers.all:
+        if self._observers.all and self.records:
             submissions = self._submissions = [Submission(record) for record in self.records]
             around = self._around = _Around(
                 self._observers, "accepting", lambda observer: observer.accepting(submissions)

@@ -1,0 +1,5 @@
+"""OpenTelemetry traces and metrics of RetrySpool's queues."""
+
+from retryspool_otel.instrumenting import instrument
+
+__all__ = ["instrument"]
