@@ -131,11 +131,12 @@ def load_settings(given: Given, environ: Mapping[str, str], folder: Path) -> Set
 
 def _middleware(given: Given, environ: Mapping[str, str], content: Mapping[str, object], file: Path) -> tuple[str, ...]:
     """Return what the first of the three names that names any, whoever named the spool."""
-    listed = content.get("middleware", [])
-    if not isinstance(listed, list) or not all(isinstance(stage, str) and stage for stage in listed):
+    listed: object = content.get("middleware", [])
+    stages = [str(stage) for stage in cast("list[object]", listed)] if isinstance(listed, list) else None
+    if stages is None or stages != listed or not all(stages):
         msg = f'{file}: middleware must be a list of names or URLs, such as ["zstd:?level=3"]'
         raise WrongUsageError(msg)
-    return given.middleware or tuple(environ.get("RETRYSPOOL_MIDDLEWARE", "").split()) or tuple(listed)
+    return given.middleware or tuple(environ.get("RETRYSPOOL_MIDDLEWARE", "").split()) or tuple(stages)
 
 
 @dataclass(frozen=True, slots=True)
