@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
-from retryspool.meta import MetaBackend
+from retryspool.meta import MetaBackend, keeps_contract
 from retryspool.model import MessageMetadata, State
 from retryspool.queue.lanes import Lanes
 from retryspool.queue.options import QueueOptions
@@ -29,7 +28,7 @@ class Claiming:
         self._turns = Turns()
         self._probed = _NONE
         # A backend written for version 1.0 of the contract knows of no order but priority.
-        self._ageing = options.ageing if "oldest_first" in inspect.signature(meta.claim).parameters else 0.0
+        self._ageing = options.ageing if keeps_contract(meta, "1.1") else 0.0
         self._aged = 0.0
         self.is_all = False
         """Whether the last claim took all that's due and not passed over."""
