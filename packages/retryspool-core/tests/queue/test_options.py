@@ -21,6 +21,7 @@ RANGES = {
     "unhandled_delay_s": (1, 86_400),
     "prune_interval_s": (1, 86_400),
     "grace_s": (0, 86_400),
+    "ageing": (0, 1),
     "retention_s": (1, 36_500 * 86_400),
 }
 
