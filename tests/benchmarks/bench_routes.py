@@ -119,8 +119,8 @@ def compare(name: str, clean: str, crowded: str, filling: str, rounds: int) -> l
 def measure(folder: Path, rounds: int) -> list[Row]:
     """Measure on files, then on Redis."""
     rounds = min(rounds, 9)
-    paths = [f"fs:{folder.absolute()}/{name}" for name in ("clean", "crowded")]
-    rows = compare("fs", *paths, f"{paths[1]}?sync=performance", rounds)
+    clean, crowded = (f"fs:{folder.absolute()}/{name}" for name in ("clean", "crowded"))
+    rows = compare("fs", clean, crowded, f"{crowded}?sync=performance", rounds)
     with ExitStack() as stack:
         url = os.environ.get("REDIS_TEST_URL") or stack.enter_context(RedisServer(folder / "redis")).url
         clean, crowded = (f"{url}?namespace={name}" for name in ("clean", "crowded"))

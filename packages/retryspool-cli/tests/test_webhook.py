@@ -134,7 +134,7 @@ def test_retry_after_decides_when_a_message_is_due(receiver: HttpReceiver, deliv
 def test_an_answer_is_of_the_destination_or_of_the_message(
     status: int, headers: dict[str, str], kind: type[Exception], concerns: str, receiver: HttpReceiver
 ) -> None:
-    receiver.answers.append(answer(status, **headers))
+    receiver.answers.append(answer(status, b"", **headers))
 
     handler = WebhookHandler(receiver.url)
     with pytest.raises(RetryableError) as caught:

@@ -34,7 +34,7 @@ class Clock:
 class Yard:
     """Lanes, their clock, and what they turned back."""
 
-    def __init__(self, handlers: int = 100, **routes: RouteOptions) -> None:
+    def __init__(self, handlers: int = 100, /, **routes: RouteOptions) -> None:
         self.clock = Clock()
         self.turned_back: list[Job] = []
         self.lanes = Lanes(RouteTable(routes), handlers, turn_back=self._turn_back, clock=self.clock)
@@ -187,7 +187,7 @@ def test_a_route_is_passed_over_when_enough_waits_and_claimed_again_when_half_of
 
 
 def test_a_window_as_wide_as_the_worker_holds_nothing_up() -> None:
-    yard = Yard(handlers=4, a=STEADY)
+    yard = Yard(4, a=STEADY)
 
     yard.put("a", 500)
 
