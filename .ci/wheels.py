@@ -55,6 +55,7 @@ SERVERS: dict[str, Callable[[], AbstractContextManager[Any]]] = {
     "s3": S3Server,
 }
 PLAIN = ("-q", "-p", "no:cacheprovider", "-c", os.devnull, "--rootdir", ".")
+MIDDLEWARE = {"retryspool-compression": "zstd", "retryspool-encryption": "aes-256-gcm:?key-file=key"}
 DRIVERS = {"fs": "", "pg": "psycopg", "redis": "redis", "s3": "boto3"}
 
 
@@ -126,6 +127,12 @@ def main() -> None:
                 run(UV, "pip", "install", "--python", python, f"{wheels['retryspool-core']}[conformance]", cwd=scratch)
                 prove(python, name, scratch)
                 print(f"{wheels[name].name}: alone, and keeps the core of the contract", flush=True)
+            if name in MIDDLEWARE:
+                run(UV, "pip", "install", "--python", python, f"{wheels['retryspool-core']}[conformance]", cwd=scratch)
+                if name == "retryspool-encryption":
+                    run(python, "-m", "retryspool_encryption", "new-key", "key", cwd=scratch)
+                suite(python, "middleware", MIDDLEWARE[name], scratch)
+                print(f"{wheels[name].name}: keeps the core of the contract", flush=True)
         example = next(dist.glob("retryspool_onefile_meta-*.whl"))
         python = scratch / "example" / "bin" / "python"
         run(sys.executable, "-m", "venv", scratch / "example", cwd=scratch)

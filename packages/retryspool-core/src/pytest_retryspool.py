@@ -28,6 +28,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("retryspool", "RetrySpool's conformance suite")
     group.addoption("--retryspool-meta", metavar="URL", help="the metadata backend to try, in namespaces of its own")
     group.addoption("--retryspool-data", metavar="URL", help="the data backend to try, in namespaces of its own")
+    group.addoption("--retryspool-middleware", metavar="URL", help="the middleware to try, such as zstd:?level=3")
     group.addoption(
         "--retryspool-profile",
         choices=("quick", "ci", "nightly"),

@@ -178,6 +178,27 @@ def test_keys_that_can_not_be_fetched_again_leave_those_that_are_there(key_file:
     assert KEY == stage._ring.get("k1", "it") == stage._ring.first
 
 
+def test_what_fetches_keys_may_fail_in_any_way() -> None:
+    answers: list[list[Key]] = [[KEY]]
+
+    def fetch() -> list[Key]:
+        if not answers:
+            raise ConnectionError("no route to the key server, token hunter2")
+        return answers.pop()
+
+    stage = Aes256Gcm(keys=fetch)
+
+    with pytest.raises(BackendError, match="with key 'unknown', which can't be fetched: ConnectionError") as refused:
+        stage._ring.get("unknown", "it")
+    assert "hunter2" not in str(refused.value)
+    assert KEY == stage._ring.first
+
+
+def test_what_are_no_keys_are_refused() -> None:
+    with pytest.raises(InvalidOptionError, match="objects of the class Key"):
+        Aes256Gcm(keys=[KEY.text])  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]
+
+
 def test_settings_are_shown_and_keys_are_not(key_file: Path) -> None:
     stage = Aes256Gcm(key_file=key_file, headers=True)
 

@@ -78,6 +78,8 @@ class KeyRing:
 
     def _fetched(self) -> dict[str, Key]:
         keys = list(self._source() if callable(self._source) else self._source)
+        if not all(isinstance(key, Key) for key in keys):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InvalidOptionError("keys are objects of the class Key, the first of them to encrypt with")
         found = {key.id: key for key in keys}
         if not keys:
             raise InvalidOptionError("there are no keys")
@@ -100,9 +102,11 @@ class KeyRing:
             try:
                 self._keys = self._fetched()
             except InvalidOptionError as error:
-                raise BackendError(
-                    f"{what} is encrypted with key {key_id!r}, which can't be fetched: {error}"
-                ) from error
+                msg = f"{what} is encrypted with key {key_id!r}, which can't be fetched: {error}"
+                raise BackendError(msg) from error
+            except Exception as error:  # whatever fetches keys: nothing is wrong with the message
+                msg = f"{what} is encrypted with key {key_id!r}, which can't be fetched: {type(error).__name__}"
+                raise BackendError(msg) from error
         try:
             return self._keys[key_id]
         except KeyError:

@@ -1,4 +1,4 @@
-"""The suites for a store that the command line names by --retryspool-meta=URL or --retryspool-data=URL."""
+"""The suites for what the command line names: by --retryspool-meta=URL, --retryspool-data, --retryspool-middleware."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ import pytest
 
 from retryspool.conformance.data import DataBackendSuite
 from retryspool.conformance.meta import MetaBackendSuite
+from retryspool.conformance.middleware import MiddlewareSuite
 from retryspool.conformance.rerouting import reroute
 from retryspool.conformance.suite import Through
 from retryspool.data import DataFactory
 from retryspool.meta import MetaFactory
-from retryspool.plugins import data_factory_at, meta_factory_at
+from retryspool.middleware import Middleware
+from retryspool.plugins import data_factory_at, meta_factory_at, middleware_at
 
-__all__ = ["TestData", "TestMeta"]
+__all__ = ["TestData", "TestMeta", "TestMiddleware"]
 
 
 class _Given:
@@ -52,6 +54,19 @@ class TestData(_Given, DataBackendSuite):
 
     def sever_network(self, namespace: str, through: Through) -> DataFactory:
         return _data(reroute(self.given_url, through), namespace)
+
+
+class TestMiddleware(_Given, MiddlewareSuite):
+    """The middleware of --retryspool-middleware."""
+
+    given = "retryspool_middleware"
+
+    def middleware(self) -> Middleware:
+        return middleware_at(self.given_url)
+
+    def url(self) -> str:
+        name, mark, query = self.given_url.partition("?")
+        return f"{name.removesuffix(':')}:{mark}{query}"
 
 
 def _meta(url: str, namespace: str) -> MetaFactory:
