@@ -16,12 +16,14 @@ from retryspool.aio.inner import Inner
 from retryspool.aio.operated import Operated
 from retryspool.aio.threads import Threads
 from retryspool.aio.writer import MessageWriter, Payload
-from retryspool.errors import QueueError
+from retryspool.errors import InvalidInputError, QueueError
 from retryspool.meta import ListOptions, ListResult, SortBy
 from retryspool.middleware import Middleware
 from retryspool.model import Finding, MessageMetadata, State
 from retryspool.queue.counters import Counters
 from retryspool.queue.handlers import AnyHandler, AsyncHandle, AsyncHandler, Handle, Handler, Handlers
+from retryspool.queue.observers import Observer
+from retryspool.queue.observing import Observers
 from retryspool.queue.options import QueueOptions, QueueSettings
 from retryspool.queue.policy import RetryPolicy
 from retryspool.queue.producer import EnqueueResult, IfExists, NotBefore, Outgoing
@@ -98,6 +100,7 @@ class Queue(Operated):
         self._make = make
         self._inner: Inner | None = None
         self._handlers = Handlers()
+        self._observers = Observers()
         self._threads = Threads(threads, "retryspool-aio")
         self._working = Threads(_WORKING, "retryspool-aio-worker")
         self._opening = asyncio.Lock()
@@ -106,6 +109,8 @@ class Queue(Operated):
         if self._inner is None:
             inner = self._make()
             inner.adopt(self._handlers)
+            for observer in self._observers.all:
+                inner.add_observer(observer)
             self._inner = inner
 
     async def _opened(self) -> Self:
@@ -158,6 +163,11 @@ class Queue(Operated):
     def add_bounce_handler(self, handler: Handle | Handler | AsyncHandle | AsyncHandler) -> None:
         self._handlers.add_bounce(handler)
 
+    def add_observer(self, observer: Observer) -> None:
+        self._observers.add(observer)
+        if self._inner is not None:
+            self._inner.add_observer(observer)
+
     # -- in ------------------------------------------------------------------------------------------------------------
 
     async def enqueue(
@@ -172,6 +182,7 @@ class Queue(Operated):
         max_attempts: int | None = None,
         retry_policy: str | None = None,
         if_exists: IfExists = "raise",
+        transaction: object | None = None,
     ) -> MessageMetadata:
         """Store a message: when this returns, it's safe.
 
@@ -179,6 +190,8 @@ class Queue(Operated):
 
         :param payload: bytes, a binary file read to its end, an iterable of bytes, which threads read; or an
             asynchronous iterable of bytes, such as what `open_payload` returns
+        :param transaction: a connection that isn't asynchronous: a thread uses it meanwhile
+        :raises InvalidInputError: an argument is outside its range, or an asynchronous payload comes with a transaction
         """
         begin = partial(
             self.begin_enqueue,
@@ -192,11 +205,13 @@ class Queue(Operated):
             if_exists=if_exists,
         )
         if isinstance(payload, AsyncIterable):
+            if transaction is not None:
+                raise InvalidInputError("an asynchronous payload can't be enqueued in a transaction; read it before")
             async with begin() as message:
                 async for chunk in payload:
                     await message.write(chunk)
             return message.record
-        return await self._threads.call(partial(self.sync.enqueue, payload, **begin.keywords))
+        return await self._threads.call(partial(self.sync.enqueue, payload, **begin.keywords, transaction=transaction))
 
     def begin_enqueue(
         self,
@@ -225,9 +240,10 @@ class Queue(Operated):
         return MessageWriter(self._threads, begin)
 
     async def enqueue_many(
-        self, messages: Iterable[Outgoing], *, if_exists: IfExists = "raise"
+        self, messages: Iterable[Outgoing], *, if_exists: IfExists = "raise", transaction: object | None = None
     ) -> builtins.list[EnqueueResult]:
-        return await self._threads.call(partial(self.sync.enqueue_many, messages, if_exists=if_exists))
+        enqueue_many = partial(self.sync.enqueue_many, messages, if_exists=if_exists, transaction=transaction)
+        return await self._threads.call(enqueue_many)
 
     # -- looking -------------------------------------------------------------------------------------------------------
 
@@ -280,6 +296,11 @@ class Queue(Operated):
     def running(self) -> bool:
         """Whether messages are being handled, in this process."""
         return self._inner is not None and self._inner.running
+
+    @property
+    def stalled_s(self) -> float:
+        """For how long this queue's worker has tried in vain to claim, in seconds; 0 if it can, or needn't."""
+        return 0.0 if self._inner is None else self._inner.stalled_s
 
     def routes(self) -> builtins.list[RouteStatus]:
         return self.sync.routes()

@@ -65,6 +65,11 @@ class Crew:
         """All of its threads, the loop's own too."""
         return [*self._threads, *([] if self.loop.thread is None else [self.loop.thread])]
 
+    @property
+    def has_coroutines(self) -> bool:
+        """Whether any handler is a coroutine: those that run end soon after they're cancelled."""
+        return self._handlers.have_coroutines
+
     def grow(self) -> None:
         """Start the threads that the handlers need which there are by now."""
         wanted = self._concurrency if self._handlers.need_threads else min(self._concurrency, _PREPARING)

@@ -125,6 +125,11 @@ class Handlers:
         """Whether any of them runs in a thread of its own: it's no coroutine."""
         return not all(entry.is_async for entry in (*self._active, *self._bounce))
 
+    @property
+    def have_coroutines(self) -> bool:
+        """Whether any of them runs in an event loop."""
+        return any(entry.is_async for entry in (*self._active, *self._bounce))
+
     def choose(self, message: Message) -> Entry | None:
         """Return the first handler that takes the message, None if none does.
 

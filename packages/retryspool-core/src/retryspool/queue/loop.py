@@ -58,11 +58,6 @@ class HandlerLoop:
     # -- for other threads ---------------------------------------------------------------------------------------------
 
     @property
-    def is_used(self) -> bool:
-        """Whether any handler has come here."""
-        return self._loop is not None
-
-    @property
     def is_current(self) -> bool:
         """Whether the caller runs in this loop, and so holds it up."""
         try:

@@ -166,7 +166,7 @@ class Worker:
         if threading.current_thread() in self._threads or self._crew.loop.is_current or self.is_handling(current.get()):
             return True  # a handler may stop its own queue; it can't wait for itself
         self._join(0)
-        if self._crew.loop.is_used:
+        if self._crew.has_coroutines:
             self._join(_CANCELLED_S)
         return self.has_ended
 
