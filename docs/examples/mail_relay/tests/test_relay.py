@@ -6,6 +6,7 @@ from collections.abc import Generator
 from email import message_from_bytes
 from email.message import Message
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -54,11 +55,8 @@ def wait_until_empty(relay: Relay) -> None:
 
 def blocks(report: bytes) -> list[Message]:
     """Return the part for programs of a report."""
-    parts = message_from_bytes(report).get_payload()
-    assert isinstance(parts, list)
-    blocks = parts[1].get_payload()
-    assert isinstance(blocks, list)
-    return blocks
+    parts = cast("list[Message]", message_from_bytes(report).get_payload())
+    return cast("list[Message]", parts[1].get_payload())
 
 
 def test_a_mail_arrives_as_it_was_sent_under_a_trace_of_the_relay(relay: Relay, sink: Sink) -> None:
@@ -140,7 +138,8 @@ def test_a_mail_that_goes_in_circles_is_refused(relay: Relay) -> None:
     with pytest.raises(smtplib.SMTPDataError) as caught:
         send(relay, "loop@example.org", mail=circling)
 
-    assert (554, b"5.4.6") == (caught.value.smtp_code, bytes(caught.value.smtp_error)[:5])
+    assert 554 == caught.value.smtp_code
+    assert "5.4.6" in str(caught.value.smtp_error)
 
 
 def test_a_mail_that_is_too_large_is_refused_whether_it_says_so_or_not(relay: Relay, sink: Sink) -> None:
@@ -294,8 +293,7 @@ def test_a_mail_that_cannot_be_sent_yet_waits_on_the_disk_when_250_is_said(tmp_p
 
 
 def test_a_stop_lets_clients_know_and_ends_well(tmp_path: Path, sink: Sink) -> None:
-    with Relay(tmp_path / "spool", sink.port) as relay:
-        client = relay.connect()
+    with Relay(tmp_path / "spool", sink.port) as relay, relay.connect() as client:
         code = relay.stop()
         assert 421 == client.getreply()[0]
 

@@ -41,6 +41,10 @@ class Intake:
         self._threads = ThreadPoolExecutor(settings.threads, "enqueue")
         self._room = _EveryNowAndThen(self._look_for_room)
 
+    def __dir__(self) -> list[str]:
+        """Name the hooks: aiosmtpd looks for them among all attributes, for each connection anew."""
+        return ["handle_EHLO", "handle_MAIL", "handle_RCPT", "handle_DATA"]
+
     def close(self) -> None:
         """Wait for the mails that are being stored."""
         self._threads.shutdown()

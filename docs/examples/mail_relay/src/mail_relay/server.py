@@ -7,8 +7,9 @@ import re
 from collections import defaultdict
 from typing import Any, ClassVar
 
-from aiosmtpd.smtp import SMTP
+from aiosmtpd.smtp import SMTP, Envelope
 
+from mail_relay.content import Content
 from mail_relay.intake import Intake
 from mail_relay.settings import Settings
 
@@ -28,6 +29,11 @@ class Server(SMTP):
         self._sessions = sessions
         self._taking = False
         self._leaving = False
+        self._waits_for_us = False
+        """Whether the last that came was DATA, so that what comes next is the mail, and none of it is here yet."""
+        self._content: Content | None = None
+        self._complete: asyncio.Future[None] | None = None
+        self._silent_until = 0.0
         self.gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         # aiosmtpd keeps the limits in its class: one client's EHLO would change those of the others.
         self.command_size_limits = defaultdict(lambda: _LONGEST_COMMAND)
@@ -67,11 +73,55 @@ class Server(SMTP):
     async def smtp_DATA(self, arg: str) -> None:  # noqa: N802 -- aiosmtpd's name
         self._taking = True
         try:
-            await super().smtp_DATA(arg)
+            if self._waits_for_us and not arg and self.envelope is not None and self.envelope.rcpt_tos:
+                await self._take(self.envelope)
+            else:
+                await super().smtp_DATA(arg)
         finally:
             self._taking = False
         if self._leaving:
             self._close()
+
+    async def _take(self, envelope: Envelope) -> None:
+        """Take a mail in as it comes, where aiosmtpd goes by lines, and stops the connection every two kilobytes."""
+        self._content = content = Content(self.data_size_limit or 0)
+        self._complete = asyncio.get_running_loop().create_future()
+        await self.push("354 End data with <CR><LF>.<CR><LF>")
+        await self._complete
+        if content.too_large:
+            status = "552 5.3.4 The mail is too large"
+        else:
+            envelope.content = envelope.original_content = content.mail()
+            status = await self._call_handler_hook("DATA")
+        self._set_post_data_state()  # type: ignore[no-untyped-call]  # aiosmtpd's
+        await self.push(status)
+
+    def data_received(self, data: bytes) -> None:
+        """Pass bytes on to where they belong: to the mail that comes in, or to whoever reads commands."""
+        if self._content is None:
+            self._waits_for_us = data[-6:].upper() == b"DATA\r\n"
+            super().data_received(data)
+            return
+        self._reset_timeout()
+        rest = self._content.feed(data)
+        if rest is not None:
+            self._content = None
+            if self._complete is not None and not self._complete.done():
+                self._complete.set_result(None)
+            if rest:
+                self.data_received(rest)
+
+    def _reset_timeout(self, duration: float | None = None) -> None:
+        """Note when the client has been silent for too long: one timer, where aiosmtpd sets a new one each time."""
+        self._silent_until = self.loop.time() + (duration or self._timeout_duration)
+        if self._timeout_handle is None:
+            self._timeout_handle = self.loop.call_at(self._silent_until, self._timeout_cb)
+
+    def _timeout_cb(self) -> None:
+        if self.loop.time() < self._silent_until:
+            self._timeout_handle = self.loop.call_at(self._silent_until, self._timeout_cb)
+        else:
+            super()._timeout_cb()  # type: ignore[no-untyped-call]  # aiosmtpd's
 
     def leave(self) -> None:
         """End the session, once the mail that is under way is in."""
