@@ -25,6 +25,7 @@ from retryspool import QueueOptions, errors
 from retryspool.data import DataBackend
 from retryspool.files import FileSettings
 from retryspool.meta import MetaBackend
+from retryspool.middleware import Middleware
 from retryspool.model import MessageMetadata
 from retryspool.plugins import hookspecs
 from retryspool.queue import Counters, Message
@@ -338,7 +339,7 @@ def test_the_docs_name_everything_that_a_handler_is_given() -> None:
     assert set() == {name for name in given if not re.search(rf"`(?:message\.)?{name}`", PAGES["docs/guide.md"])}
 
 
-@pytest.mark.parametrize("interface", [MetaBackend, DataBackend])
+@pytest.mark.parametrize("interface", [MetaBackend, DataBackend, Middleware])
 def test_the_docs_name_every_method_of_a_backend(interface: type) -> None:
     methods = {name for name, _ in inspect.getmembers(interface, inspect.isfunction) if not name.startswith("_")}
 
