@@ -91,8 +91,19 @@ def test_archived_messages_are_pruned_by_age(cli: Cli, queue: Queue, tmp_path: P
     assert {"pruned": 0} == cli("prune", "--json").json
     while utc_now() - record.updated < timedelta(seconds=1.1):  # the shortest retention there is
         Event().wait(0.1)
-    assert "1 archived messages deleted\n" == cli("prune", "--older-than", "1s").text
+    assert "1 message deleted\n" == cli("prune", "--older-than", "1s").text
     assert [waiting] == cli("ls", "-q").lines
+
+
+def test_bounced_messages_are_pruned_by_age_too(cli: Cli, queue: Queue, tmp_path: Path) -> None:
+    record = queue.get(put(queue, State.BOUNCE))
+    archived = put(queue, State.ARCHIVED)
+    (tmp_path / "retryspool.toml").write_text("[queue]\nbounce_retention_s = 1")
+    while utc_now() - record.updated < timedelta(seconds=1.1):  # the shortest retention there is
+        Event().wait(0.1)
+
+    assert {"pruned": 1} == cli("prune", "--json").json
+    assert [archived] == cli("ls", "-q").lines
 
 
 @pytest.mark.usefixtures("queue")

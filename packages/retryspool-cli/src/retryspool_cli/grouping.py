@@ -16,12 +16,13 @@ from retryspool_cli.values import ago
 if TYPE_CHECKING:
     from retryspool import MessageMetadata
 
-__all__ = ["Group", "GroupJson", "error_words", "group", "print_groups"]
+__all__ = ["MOST_GROUPS", "OTHERS", "Group", "GroupJson", "error_words", "group", "key_of", "print_groups"]
 
 MOST_GROUPS = 10_000
 """So many groups are told apart, so that memory doesn't grow with the spool; what comes then is `(others)`."""
 
-_OTHERS = "(others)"
+OTHERS = "(others)"
+"""The group of all that come when there are so many."""
 _DIFFERS = re.compile(
     r"""
       '[^'\n]*' | "[^"\n]*" | <[^<>\n]*>                  # what is in quotes or brackets
@@ -66,7 +67,11 @@ def error_words(record: MessageMetadata) -> str:
     return _DIFFERS.sub("…", reason(record))
 
 
-def _key(by: str) -> Callable[[MessageMetadata], str]:
+def key_of(by: str) -> Callable[[MessageMetadata], str]:
+    """Return what tells the group of a message.
+
+    :raises WrongUsageError: there's nothing of that name to group by
+    """
     keys: dict[str, Callable[[MessageMetadata], str]] = {
         "error": error_words,
         "route": lambda record: record.route,
@@ -87,12 +92,12 @@ def group(records: Iterable[MessageMetadata], by: str) -> dict[str, Group]:
 
     :raises WrongUsageError: there's nothing of that name to group by
     """
-    key = _key(by)
+    key = key_of(by)
     groups: dict[str, Group] = {}
     for record in records:
         value = key(record)
         if value not in groups and len(groups) >= MOST_GROUPS:
-            value = _OTHERS
+            value = OTHERS
         if value in groups:
             groups[value].add(record)
         else:

@@ -34,6 +34,8 @@ SECTIONS: dict[str, dict[str, _Entry]] = {
         "show": _Entry("show", "Show all that is known of a message."),
         "cat": _Entry("show", "Print payloads, byte for byte."),
         "stats": _Entry("stats", "Count the messages in each state."),
+        "shape": _Entry("shape", "Count messages by route and age."),
+        "wait": _Entry("wait", "Wait until no message is in some states."),
     },
     "Operate": {
         "hold": _Entry("operate", "Set messages aside until they are released."),
@@ -45,6 +47,13 @@ SECTIONS: dict[str, dict[str, _Entry]] = {
         "rm": _Entry("operate", "Delete messages for good."),
         "pause": _Entry("pause", "Let workers claim nothing until it is resumed."),
         "resume": _Entry("pause", "Let workers claim again."),
+    },
+    "Move": {
+        "migrate": _Entry("transfer", "Move messages to another spool, while both are worked."),
+        "export": _Entry("transfer", "Write messages to files, from which import brings them back as they were."),
+        "import": _Entry(
+            "transfer", "Take messages from files: an export, a Maildir, a mailbox, an archive, or any files."
+        ),
     },
     "Care": {
         "check": _Entry("care", "Find settings and contents that endanger messages."),

@@ -115,7 +115,9 @@ def test_without_states_a_filter_means_those_that_the_change_is_for(queue: Queue
 def test_a_state_that_the_change_is_not_for_is_told(queue: Queue) -> None:
     put(queue, "a", State.BOUNCE)
 
-    assert (1, 0, {"it's in bounce": 1}, {}) == counted(queue.change_all(changes.release(), Filter(states=(State.BOUNCE,))))
+    assert (1, 0, {"it's in bounce": 1}, {}) == counted(
+        queue.change_all(changes.release(), Filter(states=(State.BOUNCE,)))
+    )
 
 
 def test_a_message_held_by_a_change_is_not_met_again(queue: Queue) -> None:

@@ -195,6 +195,22 @@ def test_a_damaged_message_is_told_and_is_in_no_export(spool: Spool, tmp_path: P
     assert ["good"] == [each.record.id for each in read(tmp_path / kind) if isinstance(each, Found)]
 
 
+@BY_KIND
+def test_a_record_that_does_not_vouch_for_its_payload_gets_a_document_that_does(
+    spool: Spool, tmp_path: Path, kind: str
+) -> None:
+    sink, read = KINDS[kind]
+    spool.enqueue(MessageMetadata("a"), b"payload", is_new=True)
+    spool.meta.update_meta("a", replace(spool.get("a"), size=0, checksum=""))
+
+    with sink(tmp_path / kind) as to:
+        export_messages(spool, select(spool, Filter()), to)
+        assert kind not in {"folder", "maildir"} or to.has(spool.get("a"))
+    with new_spool() as other:
+        assert 1 == import_messages(other, read(tmp_path / kind)).messages
+        assert b"payload" == contents(other)["a"][1]
+
+
 def test_a_message_that_a_worker_has_is_exported_as_if_it_had_not(spool: Spool, tmp_path: Path) -> None:
     spool.enqueue(MessageMetadata("a", state=State.DEFERRED), b"x", is_new=True)
     record = replace(

@@ -10,6 +10,7 @@ import click
 from retryspool_cli.exits import FINDINGS, OK
 from retryspool_cli.output import json_option, new_table, note, print_json, print_table, printable, progress
 from retryspool_cli.settings import open_queue, settings_of, spool_options
+from retryspool_cli.tallies import messages
 from retryspool_cli.values import duration, size_text
 
 if TYPE_CHECKING:
@@ -128,16 +129,17 @@ def _print_discrepancies(discrepancies: list[Discrepancy]) -> None:
 def prune_command(ctx: click.Context, /, *, older_than: timedelta | None, as_json: bool) -> None:
     """Delete archived messages by age.
 
-    The retention is --older-than, or `retention_s` in the settings' table `[queue]`. With --json `{"pruned"}`.
+    The retention is --older-than, or `retention_s` in the settings' table `[queue]`; with `bounce_retention_s` there
+    bounced messages are deleted by age, too. With --json `{"pruned"}`.
     """
     retention_s = None if older_than is None else older_than.total_seconds()
     settings = settings_of(ctx)
-    if retention_s is None and settings.queue.get("retention_s") is None:
-        msg = "how old must they be? Give --older-than, or set retention_s in the settings' table [queue]"
+    if retention_s is None and not {"retention_s", "bounce_retention_s"} & set(settings.queue):
+        msg = "how old must they be? Give --older-than, or set retention_s or bounce_retention_s in the table [queue]"
         raise click.UsageError(msg)
     with open_queue(settings, retention_s=retention_s) as queue:
         pruned = queue.prune()
     if as_json:
         print_json({"pruned": pruned})
     else:
-        click.echo(f"{pruned} archived messages deleted")
+        click.echo(f"{messages(pruned)} deleted")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -54,6 +56,8 @@ class _Operation:
     make: Callable[[], list[Change]]
     """Return the changes that it consists of."""
     per_second: float | None = None
+    export: Path | None = None
+    """A folder that messages are written to before they're deleted."""
 
     def run(self, ctx: click.Context, given: dict[str, Any], *, as_json: bool) -> int:
         """Do it to the messages that are selected."""
@@ -89,7 +93,14 @@ class _Operation:
 
         try:
             with progress_of(self.verb.lower(), total) as advance:
-                return queue.change_all(change, where, dry_run=dry_run, per_second=self.per_second, progress=tell)
+                return queue.change_all(
+                    change,
+                    where,
+                    dry_run=dry_run,
+                    per_second=self.per_second,
+                    progress=tell,
+                    before=None if self.export is None else partial(_exported, queue, self.export),
+                )
         except BaseException:
             if so_far and not dry_run:
                 note(f"{messages(so_far[0].changed)} {self.done} until then")
@@ -118,6 +129,8 @@ class _Operation:
         state: str | None = None
         problem = ""
         try:
+            if self.export is not None and not dry_run:
+                _export_or_fail(queue, self.export, message_id)
             record = self._look(queue, message_id) if dry_run else queue.change_one(message_id, change)
             state = record.state.label if record else None
             counted.done += 1
@@ -245,10 +258,40 @@ def set_command(new_route: str | None, new_priority: int | None, new_policy: str
     return _Operation("set", "Change", "changed", possible, make)
 
 
-@_command("rm", "Delete messages for good.")
-def rm_command() -> _Operation:
+@_command(
+    "rm",
+    "Delete messages for good.",
+    click.option(
+        "--export",
+        type=click.Path(path_type=Path),
+        metavar="FOLDER",
+        help="Write each to files there before: import brings it back.",
+    ),
+)
+def rm_command(export: Path | None) -> _Operation:
     """Delete messages."""
-    return _Operation("rm", "Delete", "deleted", STATES, lambda: _change("delete"))
+    return _Operation("rm", "Delete", "deleted", STATES, lambda: _change("delete"), export=export)
+
+
+def _exported(queue: Queue, folder: Path, records: Iterable[MessageMetadata]) -> list[MessageMetadata]:
+    """Write messages to files; returns those that are safe there."""
+    from retryspool.transfer import FolderSink, export_messages
+
+    safe: list[MessageMetadata] = []
+    with FolderSink(folder) as sink:
+        exported = export_messages(queue.spool, records, sink, safe=safe.append)
+    for reason, count in exported.failed.most_common():
+        error(f"{messages(count)} kept, for the export failed: {reason}")
+    versions = {record.id: record.version for record in safe}
+    return [record for record in records if versions.get(record.id) == record.version]
+
+
+def _export_or_fail(queue: Queue, folder: Path, message_id: str) -> None:
+    from retryspool.transfer import FolderSink
+
+    record = queue.get(message_id)
+    with FolderSink(folder) as sink, queue.open_payload(message_id) as payload:
+        sink.write(record, payload)
 
 
 def _change(name: str, *arguments: Any) -> list[Change]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import io
 import os
 import re
-import shutil
 import tarfile
 import tempfile
 from abc import ABC, abstractmethod
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC
 from functools import partial
 from pathlib import Path
@@ -20,6 +20,7 @@ from uuid import uuid4
 from retryspool.data import CHUNK_BYTES
 from retryspool.errors import InvalidMetadataError, InvalidOptionError
 from retryspool.model import MessageMetadata
+from retryspool.spool.integrity import Fingerprint
 from retryspool.transfer.documents import to_document
 from retryspool.transfer.folders import DATA_SUFFIX, DOCUMENT_SUFFIX, DOCUMENTS
 from retryspool.transfer.found import document_beside
@@ -89,11 +90,15 @@ class _Folders(Sink):
             found = document_beside(path, record.id)
         except InvalidMetadataError:
             return False
-        return found is not None and to_document(found) == to_document(record) and self._payload_path(record).is_file()
+        if found is None or not self._payload_path(record).is_file():
+            return False
+        if not record.checksum:
+            record = replace(record, size=found.size, checksum=found.checksum)
+        return to_document(found) == to_document(record)
 
     def write(self, record: MessageMetadata, payload: BinaryIO) -> None:
-        _write(self._payload_path(record), payload)
-        _write(self._document_path(record), io.BytesIO(f"{to_document(record)}\n".encode()))
+        seen = _write(self._payload_path(record), payload)
+        _write(self._document_path(record), io.BytesIO(f"{to_document(_vouched(record, seen))}\n".encode()))
 
     def sync(self) -> None:
         for folder in self._folders:
@@ -176,7 +181,8 @@ class MboxSink(_OneFile):
             raise
 
     def write(self, record: MessageMetadata, payload: BinaryIO) -> None:
-        with _whole(payload) as whole:
+        whole, seen = _whole(payload)
+        with whole:
             start = self._file.tell()
             self._file.write(f"From {_sender(record)} {record.created.astimezone(UTC):%a %b %d %H:%M:%S %Y}\n".encode())
             last = b"\n"
@@ -184,7 +190,7 @@ class MboxSink(_OneFile):
                 self._file.write(line)
                 last = line[-1:]
             self._file.write(b"\n" if last == b"\n" else b"\n\n")
-        self._lines.write(record, io.BytesIO(str(start).encode()))
+        self._lines.write(_vouched(record, seen), io.BytesIO(str(start).encode()))
 
     def close(self) -> None:
         self._lines.close()
@@ -206,10 +212,11 @@ class TarSink(_OneFile):
         )
 
     def write(self, record: MessageMetadata, payload: BinaryIO) -> None:
-        with _whole(payload) as whole:
-            document = f"{to_document(record)}\n".encode()
+        whole, seen = _whole(payload)
+        with whole:
+            document = f"{to_document(_vouched(record, seen))}\n".encode()
             self._add(f"{record.id}{DOCUMENT_SUFFIX}", record, io.BytesIO(document), len(document))
-            self._add(f"{record.id}{DATA_SUFFIX}", record, whole, whole.seek(0, io.SEEK_END))
+            self._add(f"{record.id}{DATA_SUFFIX}", record, whole, seen.size)
 
     def _add(self, name: str, record: MessageMetadata, content: BinaryIO, size: int) -> None:
         content.seek(0)
@@ -229,16 +236,29 @@ class TarSink(_OneFile):
         super().abandon()
 
 
-def _whole(payload: BinaryIO) -> BinaryIO:
+def _whole(payload: BinaryIO) -> tuple[BinaryIO, Fingerprint]:
     """Return a copy of a payload: one that turns out to be damaged leaves no half a message in an archive."""
     copy = cast("BinaryIO", tempfile.SpooledTemporaryFile(_IN_MEMORY_BYTES))  # noqa: SIM115 -- the caller closes it
     try:
-        shutil.copyfileobj(payload, copy, CHUNK_BYTES)
+        seen = _copied(payload, copy)
         copy.seek(0)
     except BaseException:
         copy.close()
         raise
-    return copy
+    return copy, seen
+
+
+def _copied(source: BinaryIO, sink: BinaryIO) -> Fingerprint:
+    seen = Fingerprint()
+    while chunk := source.read(CHUNK_BYTES):
+        sink.write(chunk)
+        seen.update(chunk)
+    return seen
+
+
+def _vouched(record: MessageMetadata, seen: Fingerprint) -> MessageMetadata:
+    """Return the record with what its payload is: an encrypted one's, or an older system's, doesn't tell."""
+    return replace(record, size=seen.size, checksum=seen.checksum)
 
 
 def _sender(record: MessageMetadata) -> str:
@@ -246,18 +266,19 @@ def _sender(record: MessageMetadata) -> str:
     return sender if re.fullmatch(r"[!-~]+", sender) else "MAILER-DAEMON"
 
 
-def _write(path: Path, content: BinaryIO) -> None:
+def _write(path: Path, content: BinaryIO) -> Fingerprint:
     """Write a file, whole and synced, or none."""
     temporary = path.with_name(f".tmp.{uuid4().hex}")
     try:
         with temporary.open("xb") as file:
-            shutil.copyfileobj(content, file, CHUNK_BYTES)
+            seen = _copied(content, cast("BinaryIO", file))
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+    return seen
 
 
 def _sync_folder(folder: Path) -> None:
