@@ -4,7 +4,7 @@ Many were found in the wild; the others are near misses of our own. `python conf
 what.
 """
 
-from mutants import claims, lifetime, listings, notes, payloads, races, records
+from mutants import claims, lifetime, listings, notes, payloads, races, records, transactions
 from mutants.kinds import MUTANTS, Mutant, MutantDataFactory, MutantMetaFactory
 
 __all__ = [
@@ -19,4 +19,5 @@ __all__ = [
     "payloads",
     "races",
     "records",
+    "transactions",
 ]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Self, TypeVar
 
 from retryspool_onefile_meta import OneFileMetaFactory
+from sqlite_meta import SqliteMeta, SqliteMetaFactory
 
 from retryspool.data import DataBackend, DataFactory
 from retryspool.memory import MemoryDataFactory, MemoryMeta, MemoryMetaFactory
@@ -73,6 +74,8 @@ class MutantMetaFactory(MetaFactory):
             return MemoryMetaFactory(f"mutant/{self.store}")
         if issubclass(kind, FsMetaBackend):
             return FsMetaFactory(self.folder / self.store)
+        if issubclass(kind, SqliteMeta):
+            return SqliteMetaFactory(self.folder / self.store / "records.db")
         return OneFileMetaFactory(self.folder / self.store / "records.json")
 
     def create(self) -> MetaBackend:

@@ -17,7 +17,11 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
-SEARCH_PATH = (HERE.parent, ROOT / "docs" / "examples" / "retryspool-onefile-meta" / "src")
+SEARCH_PATH = (
+    HERE.parent,
+    ROOT / "docs" / "examples" / "retryspool-onefile-meta" / "src",
+    ROOT / "tests" / "support",
+)
 sys.path[:0] = [str(folder) for folder in SEARCH_PATH]
 
 from mutants import MUTANTS, Mutant  # noqa: E402 -- found by the path above

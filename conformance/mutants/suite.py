@@ -6,14 +6,18 @@ Of each mutant only the clause is tried that it breaks.
 from __future__ import annotations
 
 import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlite_meta import SqliteMeta
 
 from mutants import MUTANTS, Mutant, MutantDataFactory, MutantMetaFactory
-from retryspool.conformance import DataBackendSuite, MetaBackendSuite
+from retryspool.conformance import DataBackendSuite, MetaBackendSuite, Transaction
 from retryspool.conformance.exploring import explore
 from retryspool.conformance.finishing import Running, eventually, finish
 from retryspool.conformance.marks import clauses_of
@@ -29,8 +33,10 @@ class _Base:
     folder: Path
 
     @pytest.fixture(autouse=True)
-    def _own_folder(self, tmp_path: Path) -> None:
+    def _own_folder(self, tmp_path: Path) -> Iterator[None]:
         self.folder = tmp_path
+        with ExitStack() as self.opened:
+            yield
 
     def local_folder(self, namespace: str) -> Path:
         return self.folder / namespace
@@ -47,6 +53,14 @@ class _Base:
 
 
 class _MetaMutant(_Base, MetaBackendSuite):
+    def begin_transaction(self, namespace: str) -> Transaction:
+        if not issubclass(self.mutant.backend, SqliteMeta):
+            pytest.skip("hook begin_transaction isn't given: this mutant is no database")
+        connection = sqlite3.connect(self.folder / namespace / "records.db")
+        self.opened.callback(connection.close)
+        connection.execute("BEGIN")
+        return connection
+
     def factory(self, namespace: str) -> MetaFactory:
         return MutantMetaFactory(self.mutant.name, self.folder).in_namespace(namespace)
 

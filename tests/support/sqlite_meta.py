@@ -98,7 +98,7 @@ class SqliteMeta(MetaBackend):
             raise NotSupportedError(f"the connection is to {file or 'a database in memory'}; the records: {self._path}")
         if transaction.isolation_level is None and not transaction.in_transaction:
             raise NotSupportedError("the connection commits each statement by itself; execute BEGIN first")
-        return _Joined(self._path, transaction)
+        return JoinedSqliteMeta(self._path, transaction)
 
     def is_pending(self, message_id: str) -> bool:
         """Tell whether anybody has a transaction open that writes."""
@@ -204,7 +204,7 @@ class SqliteMeta(MetaBackend):
         self._closed = True
 
 
-class _Joined(SqliteMeta):
+class JoinedSqliteMeta(SqliteMeta):
     """The same store, by the caller's connection: what is written is the caller's to commit."""
 
     def __init__(self, path: Path, connection: sqlite3.Connection) -> None:

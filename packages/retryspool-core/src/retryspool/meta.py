@@ -489,7 +489,7 @@ class JoinsTransactions(Protocol):
     """
 
     def joining(self, transaction: object) -> MetaBackend:
-        """Return this store as the caller's transaction sees it, and changes it.
+        """Return this store as the caller's transaction sees it, and changes it: single records, listings and batches.
 
         What is written there takes effect if and when the caller commits, and those who `wait_for_change` are told of
         it then. What is refused there leaves the transaction fit to go on, and as it was before. It's for as long as

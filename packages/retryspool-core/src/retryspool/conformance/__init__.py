@@ -26,7 +26,7 @@ from retryspool.conformance.marks import Level, clause, deviation
 from retryspool.conformance.meta import MetaBackendSuite
 from retryspool.conformance.middleware import MiddlewareSuite
 from retryspool.conformance.middleware_suite import OldFormat
-from retryspool.conformance.suite import Address, Through
+from retryspool.conformance.suite import Address, Through, Transaction
 
 __all__ = [
     "CLAUSES",
@@ -39,6 +39,7 @@ __all__ = [
     "MiddlewareSuite",
     "OldFormat",
     "Through",
+    "Transaction",
     "clause",
     "deviation",
 ]

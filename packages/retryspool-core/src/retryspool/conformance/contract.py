@@ -92,6 +92,9 @@ _ALL = (
     Clause("META-63", "A note that can't be set is refused before anything else", "1.1"),
     Clause("META-64", "A note that changes ends waiting", "1.1"),
     Clause("META-65", "A note is as safe as a record", "1.1"),
+    # -- transactions --------------------------------------------------------------------------------------------------
+    Clause("META-66", "What is joined takes effect when the caller commits", "1.1"),
+    Clause("META-67", "An open transaction keeps its ids", "1.1"),
     # -- lifetime ------------------------------------------------------------------------------------------------------
     Clause("META-42", "A closed backend does nothing more"),
     Clause("META-43", "Threads share an instance"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Generic, NoReturn
+from typing import Any, ClassVar, Generic, NoReturn, Protocol
 
 import pytest
 
@@ -14,13 +14,26 @@ from retryspool.conformance.marks import DEVIATION_MARK, clause, clauses_of
 from retryspool.conformance.profiles import PROFILES, Profile
 from retryspool.conformance.stores import Backend, Factory, Stores
 
-__all__ = ["Address", "Suite", "Through", "needs", "needs_capability", "needs_no_capability", "not_run"]
+__all__ = ["Address", "Suite", "Through", "Transaction", "needs", "needs_capability", "needs_no_capability", "not_run"]
 
 Address = tuple[str, int]
 """Host and port."""
 
 Through = Callable[[str, int], Address]
 """Puts the suite's proxy before an address, and returns where the backend is to connect instead."""
+
+
+class Transaction(Protocol):
+    """A connection of a driver's, on which a transaction is open: the caller's, whom a backend may join."""
+
+    def commit(self) -> object:
+        """Let all that was done in it take effect."""
+        ...
+
+    def rollback(self) -> object:
+        """Undo all that was done in it; nothing after a commit."""
+        ...
+
 
 _verdicts: dict[type, str] = {}
 """What is wrong with the fixture of a suite, found out once in a process; empty if it is as it should be."""
@@ -81,6 +94,13 @@ class Suite(Generic[Factory, Backend]):
 
     def lend_client(self, namespace: str) -> tuple[Factory, Callable[[], bool]]:
         """Return a factory to which a client of the driver was lent, and what tells whether that still works."""
+        raise NotImplementedError
+
+    def begin_transaction(self, namespace: str) -> Transaction:
+        """Return a connection of the driver's to the database of this store, with a transaction begun.
+
+        It's used in one thread, and closed by whoever made it when the test is over.
+        """
         raise NotImplementedError
 
     # -- fixtures ------------------------------------------------------------------------------------------------------

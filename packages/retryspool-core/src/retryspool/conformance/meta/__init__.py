@@ -12,6 +12,7 @@ from retryspool.conformance.meta.deadlines import DeadlineTests
 from retryspool.conformance.meta.forks import ForkTests
 from retryspool.conformance.meta.histories import HistoryTests
 from retryspool.conformance.meta.iterating import IterationTests
+from retryspool.conformance.meta.joining import JoiningTests
 from retryspool.conformance.meta.kept_notes import KeptNoteTests
 from retryspool.conformance.meta.killing import KillTests
 from retryspool.conformance.meta.leases import LeaseTests
@@ -56,6 +57,7 @@ class MetaBackendSuite(
     WaitingTests,
     NoteTests,
     KeptNoteTests,
+    JoiningTests,
     LifetimeTests,
     DeadlineTests,
     CheckTests,
