@@ -234,6 +234,25 @@ def test_a_connection_that_is_lost_after_the_mail_was_sent_is_not_taken_for_an_o
     assert (State.DEFERRED, 1) == (second.state, second.attempts), "sending it again is the retry policy's business"
 
 
+def test_a_stop_does_not_wait_for_a_server_that_says_nothing_any_more(played: Any) -> None:
+    stopped = threading.Event()
+
+    def play(wire: Wire) -> None:
+        wire.greet("PIPELINING")
+        wire.hear(4)
+        wire.say("250 OK", "250 OK", "250 OK", "354 go on")
+        wire.content()
+        wire.say("250 taken")
+        assert ["QUIT"] == wire.hear()
+        assert stopped.wait(5), "it waits for a reply to QUIT"
+
+    server = played(play)
+    (record,) = deliver_all(SmtpHandler(server.server), MAIL)
+    stopped.set()
+
+    assert State.ARCHIVED is record.state
+
+
 def test_recipients_who_are_too_many_for_one_mail_get_the_next_at_once(played: Any, deliver: Deliver) -> None:
     def play(wire: Wire) -> None:
         wire.greet("PIPELINING")

@@ -1,5 +1,6 @@
 """What the relay does with a mail, and what it doesn't take: over real connections, to a real next hop."""
 
+import errno
 import smtplib
 import socket
 from collections.abc import Generator
@@ -9,8 +10,10 @@ from pathlib import Path
 from typing import cast
 
 import pytest
+from file_calls import file_calls
+from mail_relay.intake import is_full
 
-from retryspool import Queue
+from retryspool import Queue, StorageError
 
 from .relays import Relay, Sink, free_port, wait_for
 
@@ -305,3 +308,18 @@ def test_a_port_that_is_taken_is_told(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", relay.port)), pytest.raises(RuntimeError, match="has ended"):
         relay.start()
     wait_for(lambda: relay.process.poll() is not None)
+
+
+@pytest.mark.parametrize(("number", "room"), [(errno.ENOSPC, "none"), (errno.EDQUOT, "none"), (errno.EIO, "enough")])
+@pytest.mark.parametrize("nth", [1, 2])
+def test_a_disk_that_fills_up_meanwhile_is_known_from_one_that_fails(
+    number: int, room: str, nth: int, tmp_path: Path
+) -> None:
+    with (
+        Queue.open(tmp_path / "spool") as queue,
+        file_calls(only="write", fail_at=nth, error=number),
+        pytest.raises(StorageError) as caught,
+    ):
+        queue.enqueue(MAIL)
+
+    assert room == ("none" if is_full(caught.value) else "enough")

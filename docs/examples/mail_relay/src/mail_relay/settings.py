@@ -59,7 +59,7 @@ class Settings:
     fronts: int = 2
     workers: int = 1
     threads: int = 12
-    concurrency: int = 20
+    concurrency: int = 40
     retry_policy: str = "exponential:5m,2,1h,jitter=0.2"
     max_attempts: int = 120
     lease_s: float = 60
@@ -112,7 +112,7 @@ def _parser() -> argparse.ArgumentParser:
     _add("--fronts", type=int, metavar="N", help="processes that take mail [2]")
     _add("--workers", type=int, metavar="N", help="processes that send it [1]")
     _add("--threads", type=int, metavar="N", help="mails that a front stores at once [12]")
-    _add("--concurrency", type=int, metavar="N", help="mails that a worker sends at once [20]")
+    _add("--concurrency", type=int, metavar="N", help="mails that a worker sends at once, 20 to one next hop [40]")
     _add("--retry-policy", metavar="POLICY", help="[exponential:5m,2,1h,jitter=0.2]")
     _add("--max-attempts", type=int, metavar="N", help="so many failures, and a mail bounces [120: five days]")
     _add("--lease-s", type=float, metavar="SECONDS", help="so long after a worker's death others take over [60]")
