@@ -242,8 +242,8 @@ def import_command(
 
     A message's id is its file's name, or is made of it; a mailbox's is made of its content. What is there already is
     left alone, so that an import can be run again. Messages of an export come back as they were; to others the options
-    apply. Links are not followed. A queue is a folder with incoming/, deferred/, hold/ … as Postfix has them; its files
-    are taken as they are.
+    apply. Links are not followed. A queue is a folder with incoming/, deferred/, hold/ … as Postfix has them; of
+    Postfix's own the mails are taken with their envelopes: stop it first.
 
     With --json a document: `{"messages", "size", "existing", "aside"}`, `aside` counting by reason what was left aside.
     Exits with 1 if anything was.
@@ -302,7 +302,7 @@ def _looks_like(source: Path) -> str:
     if source.is_dir():
         if (source / "new").is_dir() and (source / "cur").is_dir():
             return "maildir"
-        return "queue" if (source / "incoming").is_dir() or (source / "deferred").is_dir() else "files"
+        return "queue" if any((source / name).is_dir() for name in ("incoming", "deferred", "maildrop")) else "files"
     with source.open("rb") as file:
         if file.read(5) in {b"From ", b""}:
             return "mbox"

@@ -11,6 +11,7 @@ from retryspool.errors import InvalidMessageIdError, InvalidMetadataError, Inval
 from retryspool.ids import validate_message_id
 from retryspool.model import MessageMetadata, State
 from retryspool.transfer.found import Aside, Found, document_beside, files_in, id_of, open_file, plain
+from retryspool.transfer.postfix import is_postfix_queue, read_postfix_file
 
 __all__ = ["DATA_SUFFIX", "DOCUMENTS", "DOCUMENT_SUFFIX", "read_files", "read_maildir", "read_queue_folder"]
 
@@ -29,6 +30,8 @@ _STATES = {
     "archived": State.ARCHIVED,
 }
 """What the folders of a queue are called, and the states of their messages here."""
+_LOGS = ("bounce", "archived")
+"""Which of them Postfix has no messages in: the first holds its notes for reports."""
 
 
 def read_files(folder: Path, template: MessageMetadata, *, deep: bool = False) -> Iterator[Found | Aside]:
@@ -63,11 +66,13 @@ def _exported(path: Path) -> Found | Aside:
 def read_queue_folder(folder: Path, template: MessageMetadata) -> Iterator[Found | Aside]:
     """Yield the messages of a queue whose states are folders, `incoming/`, `deferred/`, `hold/` …, as Postfix has them.
 
-    Folders in these are descended into; what a file is called is the message's id, whichever of them it's in.
+    Folders in these are descended into; what a file is called is the message's id, whichever of them it's in. Of
+    Postfix's own files the mails are read, with their envelopes; others are taken as they are.
 
     :raises InvalidOptionError: it has no such folder
     """
-    there = [name for name in _STATES if (folder / name).is_dir() and not (folder / name).is_symlink()]
+    states = {name: state for name, state in _STATES.items() if not (is_postfix_queue(folder) and name in _LOGS)}
+    there = [name for name in states if (folder / name).is_dir() and not (folder / name).is_symlink()]
     if not there:
         msg = f"{folder}: no queue: it has none of the folders {', '.join(_STATES)}"
         raise InvalidOptionError(msg)
@@ -76,9 +81,15 @@ def read_queue_folder(folder: Path, template: MessageMetadata) -> Iterator[Found
             if isinstance(path, Aside):
                 yield path
             else:
-                record = plain(template, id_of(path.name), path.name)
-                state = template.state if template.state is not State.INCOMING else _STATES[name]
-                yield Found(replace(record, state=state), partial(open_file, path))
+                state = template.state if template.state is not State.INCOMING else states[name]
+                yield _queued(path, replace(plain(template, id_of(path.name), path.name), state=state))
+
+
+def _queued(path: Path, record: MessageMetadata) -> Found | Aside:
+    try:
+        return read_postfix_file(path, record) or Found(record, partial(open_file, path))
+    except OSError as error:
+        return Aside(str(path), error.strerror or str(error))
 
 
 def read_maildir(folder: Path, template: MessageMetadata) -> Iterator[Found | Aside]:
