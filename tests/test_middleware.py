@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
@@ -28,7 +28,7 @@ from retryspool import (
 )
 from retryspool.data import Payload
 from retryspool.memory import MemoryData, MemoryMeta
-from retryspool.middleware import Middleware
+from retryspool.middleware import BlockWriter, Middleware
 from retryspool.plugins import registry
 from retryspool.queue import changes
 from retryspool.spool import ENCODING_HEADER, SEALED_HEADER
@@ -160,6 +160,69 @@ def test_a_source_that_fails_in_a_batch_stores_no_message() -> None:
 
     assert [] == list(queue.spool.data.iter_data())
     assert 0 == sum(queue.counts().values())
+
+
+class Noting(Middleware):
+    """Notes whose writers are aborted."""
+
+    def __init__(self, name: str, aborted: list[str]) -> None:
+        self.name = name  # type: ignore[misc]
+        self._aborted = aborted
+
+    def encode(self, message_id: str, sink: BinaryIO) -> BinaryIO:
+        del message_id
+        return NotingWriter(self.name, self._aborted, sink)
+
+    def decode(self, message_id: str, source: BinaryIO) -> BinaryIO:
+        del message_id
+        return source
+
+
+class NotingWriter(BlockWriter):
+    def __init__(self, name: str, aborted: list[str], sink: BinaryIO) -> None:
+        super().__init__(sink, 100)
+        self._name = name
+        self._aborted = aborted
+
+    def encode_block(self, block: bytes | memoryview, *, is_last: bool) -> list[bytes]:
+        del is_last
+        return [bytes(block)]
+
+    def abort(self) -> None:
+        if not self.closed:
+            self._aborted.append(self._name)
+        super().abort()
+
+
+def write(queue: Queue, parts: Iterable[bytes]) -> None:
+    with queue.begin_enqueue() as message:
+        for part in parts:
+            message.write(part)
+
+
+@pytest.mark.parametrize(
+    "way",
+    [
+        lambda queue, parts: queue.enqueue(parts),
+        lambda queue, parts: queue.enqueue_many([Outgoing(payload=parts)]),
+        write,
+    ],
+    ids=["one", "many", "written"],
+)
+def test_what_is_not_stored_is_aborted_at_every_stage(way: Callable[[Queue, Iterable[bytes]], object]) -> None:
+    aborted: list[str] = []
+    queue = queue_with(Noting("first", aborted), Noting("second", aborted))
+
+    def failing() -> Iterator[bytes]:
+        yield TEXT
+        raise ValueError("no more")
+
+    with pytest.raises(ValueError, match="no more") as refused:
+        way(queue, failing())
+
+    assert ["first", "second"] == aborted, "while the error, and so its frames, are there"
+    assert [] == list(queue.spool.data.iter_data())
+    del refused
 
 
 def test_files_show_nothing_of_what_is_encrypted(tmp_path: Path) -> None:

@@ -147,6 +147,30 @@ def test_what_failed_once_fails_until_it_is_read_from_the_start() -> None:
     assert b"0123456789" == reader.read(10)
 
 
+def test_nobody_reads_past_damage_to_the_end() -> None:
+    class Once(Marked):
+        failures = 1
+
+        def next_block(self) -> bytes:
+            block = super().next_block()
+            if block == b"b" * BLOCK and self.failures:
+                self.failures -= 1
+                raise CorruptDataError("m", "damaged")
+            return block
+
+    sink = io.BytesIO()
+    with Marking(sink) as writer:
+        writer.write(b"a" * BLOCK + b"b" * BLOCK + b"c")
+    reader = Once(io.BytesIO(sink.getvalue()))
+
+    assert b"a" * BLOCK == reader.read(BLOCK)
+    for _ in range(3):
+        with pytest.raises(CorruptDataError, match="damaged"):
+            reader.read(1)
+    assert 0 == reader.seek(0)
+    assert b"a" * BLOCK + b"b" * BLOCK + b"c" == reader.read()
+
+
 def test_a_writer_that_failed_makes_no_whole_stream() -> None:
     class Failing(io.BytesIO):
         fails = True
