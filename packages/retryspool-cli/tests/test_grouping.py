@@ -66,7 +66,7 @@ def test_groups_of_those_that_a_filter_means_are_a_table(cli: Cli, queue: Queue)
 
     result = cli("ls", "--by", "route", "--route", "[ab]", "-n", "1")
 
-    assert ["MESSAGES", "OLDEST", "NEWEST", "ROUTE", "EXAMPLE"] == result.lines[0].split()
+    assert ["MESSAGES", "OLDEST", "NEWEST", "ROUTE"] == result.lines[0].split()
     assert "2" == result.lines[1].split()[0]
     assert "1 of 2 groups" in result.err
 

@@ -129,10 +129,10 @@ def print_groups(records: Iterable[MessageMetadata], by: str, *, limit: int, as_
         return
     now = utc_now()
     title = by.removeprefix("header:").upper()
-    table = new_table("MESSAGES", "OLDEST", "NEWEST", title, "EXAMPLE", right=("MESSAGES",), wrap=(title,))
+    table = new_table("MESSAGES", "OLDEST", "NEWEST", title, right=("MESSAGES",), wrap=(title,))
     for value, each in shown:
         ages = (ago(moment, now, short=True) for moment in (each.oldest, each.newest))
-        table.add_row(f"{each.count:,}", *ages, printable(value) or "-", printable(each.example))
+        table.add_row(f"{each.count:,}", *ages, printable(value) or "-")
     print_table(table)
     if len(shown) < len(found):
         note(f"{len(shown)} of {len(found)} groups; --limit 0 lists all")

@@ -25,7 +25,8 @@ def message_table(records: Iterable[MessageMetadata]) -> Table:
     from retryspool.model import utc_now
 
     table = new_table("ID", "STATE", "TRIES", "AGE", "DUE", "SIZE", "ROUTE", "LAST ERROR", right=("TRIES", "SIZE"))
-    table.columns[-1].no_wrap = False  # it is the one that gives way on a narrow terminal
+    for column in table.columns[-2:]:
+        column.no_wrap = False  # these give way on a narrow terminal; an id is there to be copied
     now = utc_now()
     for record in records:
         label = record.state.label
@@ -36,7 +37,7 @@ def message_table(records: Iterable[MessageMetadata]) -> Table:
             duration_text(now - record.created, short=True),
             _due(record, now),
             size_text(record.size),
-            printable(record.route),
+            Text(printable(record.route), no_wrap=True, overflow="ellipsis"),
             Text(printable(reason(record)), no_wrap=True, overflow="ellipsis"),
         )
     return table

@@ -57,6 +57,8 @@ def shape_command(
 
     With --json a line each: `{"value", "total", "ages"}`.
     """
+    from rich.text import Text
+
     where = make_filter(states_named or ("incoming", "active", "deferred"), take_filter(given))
     with open_queue(settings_of(ctx)) as queue:
         shape = _shape(queue.select(where), by)
@@ -73,9 +75,11 @@ def shape_command(
         return
     title = by.removeprefix("header:").upper()
     table = new_table(title, "TOTAL", *_COLUMNS, right=("TOTAL", *_COLUMNS))
+    table.columns[0].no_wrap = False  # it gives way on a narrow terminal
     totals = [sum(column) for column in zip(*shape.values(), strict=True)] or [0] * len(_COLUMNS)
     for value, ages in [("TOTAL", totals), *((printable(value) or "-", ages) for value, ages in shown)]:
-        table.add_row(value, f"{sum(ages):,}", *(f"{count:,}" if count else "." for count in ages))
+        name = Text(value, no_wrap=True, overflow="ellipsis")
+        table.add_row(name, f"{sum(ages):,}", *(f"{count:,}" if count else "." for count in ages))
     print_table(table)
     if len(shown) < len(found):
         note(f"{len(shown)} of {len(found)} lines; --limit 0 lists all")
