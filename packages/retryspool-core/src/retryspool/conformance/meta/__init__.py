@@ -21,6 +21,7 @@ from retryspool.conformance.meta.listings import ListingTests
 from retryspool.conformance.meta.model import ModelTests
 from retryspool.conformance.meta.moves import MoveTests
 from retryspool.conformance.meta.network import NetworkTests
+from retryspool.conformance.meta.note_network import NoteNetworkTests
 from retryspool.conformance.meta.notes import NoteTests
 from retryspool.conformance.meta.power import PowerCutTests
 from retryspool.conformance.meta.processes import ProcessTests, TakeOverTests
@@ -57,6 +58,7 @@ class MetaBackendSuite(
     WaitingTests,
     NoteTests,
     KeptNoteTests,
+    NoteNetworkTests,
     JoiningTests,
     LifetimeTests,
     DeadlineTests,
