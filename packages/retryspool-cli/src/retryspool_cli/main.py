@@ -56,6 +56,7 @@ SECTIONS: dict[str, dict[str, _Entry]] = {
         ),
     },
     "Care": {
+        "health": _Entry("health", "Tell whether a worker, or a spool, is ready."),
         "check": _Entry("care", "Find settings and contents that endanger messages."),
         "reconcile": _Entry("care", "Sweep what a crash left between records and payloads."),
         "prune": _Entry("care", "Delete archived messages by age."),

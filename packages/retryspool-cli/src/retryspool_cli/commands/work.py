@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Generator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -72,6 +73,19 @@ _QUEUE = (
     click.option("--drain", is_flag=True, help="End as soon as nothing is due."),
     json_option,
 )
+_WATCHING = (
+    click.option(
+        "--metrics",
+        metavar="[HOST:]PORT",
+        help="Serve /metrics for Prometheus, /healthz and /readyz there; by default for this machine alone.",
+    ),
+    click.option(
+        "--log-format",
+        type=click.Choice(["text", "json"]),
+        default="text",
+        help="With json a line for each message that is settled, too. [text]",
+    ),
+)
 
 _HELP = """Deliver messages: to a function, a command, a webhook or a mail server.
 
@@ -102,19 +116,47 @@ At the end it reports on standard error what it did; with --json as a document o
 @section("Where messages go", *_TARGETS)
 @section("Where messages go that failed for good", *_BOUNCE_TARGETS)
 @section("How", *_QUEUE)
+@section("For those who watch it", *_WATCHING)
 @spool_options
 @click.pass_context
 def work_command(ctx: click.Context, /, *, drain: bool, as_json: bool, **given: Any) -> None:
     """Deliver messages."""
     worker = _Work(given)
+    watch = _endpoint(given["metrics"])
+    if given["log_format"] == "json":
+        from retryspool_cli.logs import log_as_json
+
+        log_as_json()
     began = time.monotonic()
     with open_queue(settings_of(ctx), create=True, **worker.queue_options()) as queue:
         try:
             worker.attach(queue)
-            queue.run(until_idle=drain)
+            with watch(queue):
+                queue.run(until_idle=drain)
         finally:
             worker.stop()
     _report(queue, time.monotonic() - began, as_json=as_json)
+
+
+def _endpoint(listen: str | None) -> Callable[[Queue], AbstractContextManager[object]]:
+    """Return what makes the endpoint that is asked for, of a queue.
+
+    :raises WrongUsageError: that isn't where to listen, or it lacks what it needs
+    """
+    if listen is None:
+        return nullcontext
+    from retryspool_cli.watch.opening import load_endpoint, parse_listen
+
+    endpoint = load_endpoint()
+    host, port = parse_listen(listen)
+
+    @contextmanager
+    def watched(queue: Queue) -> Generator[None]:
+        with endpoint(queue, host, port) as serving:
+            note(f"metrics at {serving.url}/metrics, health at /healthz and /readyz")
+            yield
+
+    return watched
 
 
 class _Work:

@@ -28,6 +28,8 @@ class Reading(Generic[Value]):
     """How long ago that call began; None if there was none."""
     error: Exception | None
     """Why the last call failed; None if it didn't."""
+    pending_s: float
+    """For how long a call has been under way; 0 if none is."""
 
 
 class Latest(Generic[Value]):
@@ -64,11 +66,13 @@ class Latest(Generic[Value]):
                 threading.Thread(target=self._call, name="retryspool-latest", daemon=True).start()
             left_s = self._called_at + wait_s - time.monotonic()
             self._changed.wait_for(lambda: not self._is_calling, max(0.0, left_s))
-            age_s = None if self._began is None else time.monotonic() - self._began
-            return Reading(self._value, age_s, self._error)
+            now = time.monotonic()
+            age_s = None if self._began is None else now - self._began
+            return Reading(self._value, age_s, self._error, now - self._called_at if self._is_calling else 0.0)
 
     def _call(self) -> None:
         began = time.monotonic()
+        pause_s = self._max_age_s
         try:
             with deadline(self._deadline_s):
                 value = self._function()
@@ -76,11 +80,11 @@ class Latest(Generic[Value]):
             with self._changed:
                 self._error = error
         else:
+            pause_s = max(pause_s, (time.monotonic() - began) * _SHARE)
             with self._changed:
                 self._value, self._began, self._error = value, began, None
         finally:
             with self._changed:
-                took_s = time.monotonic() - began
-                self._calls_again_at = time.monotonic() + max(self._max_age_s, took_s * _SHARE)
+                self._calls_again_at = time.monotonic() + pause_s
                 self._is_calling = False
                 self._changed.notify_all()

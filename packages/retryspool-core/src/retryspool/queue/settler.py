@@ -285,8 +285,10 @@ def _log_settled(job: Job, settlement: Settlement) -> None:
         "message_id": record.id,
         "route": record.route,
         "claimed_from": job.origin.label,
+        "outcome": settlement.counts[0] if settlement.counts else "kept",
         "became": became,
         "attempts": record.attempts if isinstance(write, Delete) else write.metadata.attempts,
+        "deliveries": record.deliveries,
         "seconds": job.seconds,
         "error": error,
     }
