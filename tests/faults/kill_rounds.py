@@ -17,6 +17,7 @@ what is left is worked off, and the ledgers must say that
 from __future__ import annotations
 
 import argparse
+import asyncio
 import hashlib
 import itertools
 import os
@@ -37,6 +38,7 @@ from typing import BinaryIO
 
 from retryspool import Message, Outgoing, Queue, Severity
 from retryspool.plugins import registry
+from retryspool.queue import AsyncPayload
 
 LEASE_S = 1.0
 DRAIN_S = 60.0
@@ -56,15 +58,25 @@ class Place:
     data: str | None = None
     handling_s: float = 0.003
     """How long a handler takes at most."""
+    coroutines: bool = False
+    """Whether handlers are, and many at once."""
 
     def open(self) -> Queue:
         where = {"meta": self.meta, "data": self.data} if self.meta else {"path": str(self.folder / "spool")}
-        options = {"lease_s": LEASE_S, "poll_s": 1, "concurrency": 4, "batch_size": 20, "max_lost_deliveries": 1000}
+        at_once = 50 if self.coroutines else 4
+        options = {
+            "lease_s": LEASE_S,
+            "poll_s": 1,
+            "concurrency": at_once,
+            "batch_size": 20,
+            "max_lost_deliveries": 1000,
+        }
         return Queue.open(**where, **options)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
     def arguments(self) -> list[str]:
         stores = ["--meta", self.meta, "--data", self.data] if self.meta and self.data else []
-        return ["--folder", str(self.folder), "--handling", str(self.handling_s), *stores]
+        kind = ["--coroutines"] if self.coroutines else []
+        return ["--folder", str(self.folder), "--handling", str(self.handling_s), *kind, *stores]
 
     def destroy(self) -> None:
         if self.meta and self.data:
@@ -87,7 +99,7 @@ def enqueue(place: Place, ledger: Path) -> None:
     note = open_ledger(ledger)
     with place.open() as queue:
         for number in itertools.count():
-            payload = os.urandom(random.choice((0, 10, 1000, 20_000)))
+            payload = os.urandom(random.choice((0, 10, 1000, 100_000 if place.coroutines else 20_000)))
             headers = {"sha": hashlib.sha256(payload).hexdigest()}
             if number % 3 == 0:
                 note("accepted", queue.enqueue(payload, headers=headers).id)
@@ -108,13 +120,19 @@ def work(place: Place, ledger: Path, *, until_idle: bool = False) -> None:
     note = open_ledger(ledger)
     queue = place.open()
 
-    @queue.handler
     def deliver(message: Message, payload: BinaryIO) -> None:
         note("begun", message.id)
         whole = hashlib.sha256(payload.read()).hexdigest() == message.headers["sha"]
         time.sleep(random.uniform(0, place.handling_s))
         note("delivered" if whole else "torn", message.id)
 
+    async def deliver_in_a_loop(message: Message, payload: AsyncPayload) -> None:
+        note("begun", message.id)
+        whole = hashlib.sha256(await payload.read()).hexdigest() == message.headers["sha"]
+        await asyncio.sleep(random.uniform(0, place.handling_s))
+        note("delivered" if whole else "torn", message.id)
+
+    queue.add_handler(deliver_in_a_loop if place.coroutines else deliver)
     counting = threading.Thread(target=_count_settled, args=(queue, note), daemon=True)
     counting.start()
     queue.run(until_idle=until_idle)
@@ -271,6 +289,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=None)
     parser.add_argument("--stalls", action="store_true", help="freeze those that work, in place of killing them")
     parser.add_argument("--handling", type=float, default=0.003, help="how long a handler takes at most, in seconds")
+    parser.add_argument("--coroutines", action="store_true", help="handle messages by coroutines, 50 at once")
     parser.add_argument("--folder", type=Path, default=None, help="where ledgers and the spool are made; kept")
     parser.add_argument("--meta", help="a metadata store by URL; a namespace of it is used")
     parser.add_argument("--data", help="a data store by URL; a namespace of it is used")
@@ -278,7 +297,7 @@ def main() -> int:
     parser.add_argument("--ledger", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.play:
-        place = Place(options.folder, options.meta, options.data, options.handling)
+        place = Place(options.folder, options.meta, options.data, options.handling, options.coroutines)
         (enqueue if options.play == "enqueue" else work)(place, options.ledger)
         return 0
     if (options.meta is None) != (options.data is None):
@@ -289,7 +308,7 @@ def main() -> int:
         folder.mkdir(parents=True, exist_ok=True)
         namespace = f"k{secrets.token_hex(6)}"
         stores = [url and within(url, namespace) for url in (options.meta, options.data)]
-        place = Place(folder, *stores, handling_s=options.handling)
+        place = Place(folder, *stores, handling_s=options.handling, coroutines=options.coroutines)
         players = play_rounds(place, options.rounds, options.producers, options.workers, stalls=options.stalls)
         wrong = drain(place, players)
         wrong += audit(place, players)

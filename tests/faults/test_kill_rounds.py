@@ -22,6 +22,11 @@ def test_killed_processes_lose_no_message_and_leave_none_stuck() -> None:
 
 
 @pytest.mark.timeout(120)
+def test_killed_processes_lose_no_message_that_coroutines_handle() -> None:
+    play("--rounds=5", "--workers=2", "--coroutines", "--handling=0.05")
+
+
+@pytest.mark.timeout(120)
 @pytest.mark.parametrize("data", ["pg", "s3"])
 def test_killed_processes_lose_no_message_of_two_servers(
     redis_url: str, data: str, request: pytest.FixtureRequest
