@@ -154,19 +154,19 @@ def test_a_new_message_for_another_destination_starts_at_once_beside_a_dead_one(
     assert before == handler.count("dead")
 
 
-def test_a_deferred_message_is_tried_in_time_beside_a_dead_destination(open_queue: OpenQueue) -> None:
-    queue = open_queue(routes={"dead": RESTING}, poll_s=60)
+def test_a_deferred_message_is_tried_in_time_beside_a_dead_destination(new_queue: NewQueue) -> None:
+    queue = new_queue(routes={"dead": RESTING}, poll_s=60)
     queue.add_handler(handler := Destinations("dead"))
     fill(queue, "dead", 100)
     queue.start()
     wait_until(lambda: any(status.state == "resting" for status in queue.routes()))
     threading.Event().wait(1.5)  # until the worker looks as seldom as it ever does
 
-    due = utc_now() + timedelta(seconds=1.2)
+    due = utc_now() + timedelta(seconds=4)
     queue.enqueue(b"", route="well", not_before=due)
     wait_until(lambda: handler.count("well"))
 
-    assert timedelta(0) <= utc_now() - due < timedelta(seconds=2.5)
+    assert timedelta(0) <= utc_now() - due < timedelta(seconds=2)
 
 
 def test_a_destination_is_given_no_more_at_once_than_its_limit(new_queue: NewQueue) -> None:
@@ -202,6 +202,53 @@ def test_a_slow_destination_leaves_room_for_the_others_however_much_waits_for_it
     gate.set()
     wait_until(lambda: queue.counters.snapshot()["delivered"] == 400)
     assert 2 == handler.most["slow"]
+
+
+def test_destinations_that_wait_for_their_rate_leave_room_however_many_there_are(open_queue: OpenQueue) -> None:
+    """Each lets one begin a day: more of them than may be claimed at once, with ten messages each."""
+    routes = {"metered-*": RouteOptions(rate="1/day")}
+    queue = open_queue(routes=routes, max_active=20, batch_size=20, on_success="archive")
+    queue.add_handler(handler := Destinations())
+    for number in range(30):
+        fill(queue, f"metered-{number}", 10)
+    queue.start()
+    wait_until(lambda: len(handler.tried) == 30)
+
+    fill(queue, "well", 50)
+
+    wait_until(lambda: handler.count("well") == 50)
+    queue.stop()
+    assert queue.counters.snapshot()["released"]
+    assert (80, 270) == (queue.count(State.ARCHIVED), queue.count(State.INCOMING))
+    assert {0} == {record.deliveries for record in queue.iter(State.INCOMING)}
+
+
+def test_a_narrow_destination_is_kept_busy(open_queue: OpenQueue) -> None:
+    queue = open_queue(routes={"narrow": RouteOptions(concurrency=2)}, poll_s=60)
+    queue.add_handler(handler := Destinations())
+    fill(queue, "narrow", 600)
+    queue.start()
+
+    wait_until(lambda: handler.count("narrow") == 600)
+    assert handler.most["narrow"] <= 2
+
+
+def test_a_destination_that_has_no_message_left_when_its_rest_is_over_keeps_nobody(open_queue: OpenQueue) -> None:
+    queue = open_queue(routes={"dead": RouteOptions(rest_s=0.3, dead_after=0.2, rest_jitter=0)}, poll_s=1)
+    queue.add_handler(handler := Destinations("dead"))
+    fill(queue, "dead", 1)
+    queue.start()
+    wait_until(lambda: any(status.state == "resting" for status in queue.routes()))
+    wait_until(lambda: not queue.count(State.ACTIVE))
+    handler.down.clear()
+
+    for route in ("well", "dead"):
+        wait_until(lambda: queue.routes()[0].state == "probing")
+        fill(queue, route, 3)
+        wait_until(lambda route=route: handler.count(route) >= 3)
+
+    wait_until(lambda: queue.counters.snapshot()["delivered"] == 6)
+    assert {"open"} == {status.state for status in queue.routes()}
 
 
 def test_many_slow_destinations_with_old_messages_let_a_new_one_have_its_turn(open_queue: OpenQueue) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 import pytest
-from queues import PATIENCE_S
+from queues import PATIENCE_S, wait_until
 
 from retryspool import MessageMetadata, RouteOptions, State
 from retryspool.model import utc_now
@@ -70,6 +70,11 @@ class Yard:
 
     def state(self, route: str) -> str:
         return next((each.state for each in self.lanes.status() if each.route == route), "unknown")
+
+    def rest_s(self) -> float | None:
+        """How long the first route that rests will, None if none does."""
+        untils = (each.resting_until for each in self.lanes.status())
+        return next((round((until - utc_now()).total_seconds()) for until in untils if until), None)
 
 
 def routes_of(jobs: Sequence[Job]) -> list[str]:
@@ -250,7 +255,7 @@ def test_after_its_rest_one_message_probes_and_success_opens_the_route_again() -
     yard = Yard(dead=RouteOptions(concurrency=20, initial_concurrency=5, rest_s=60, rest_jitter=0))
     yard.kill("dead")
     assert frozenset() == yard.lanes.probes()
-    assert 60 == yard.lanes.next_probe_s()
+    assert 60 == yard.rest_s()
     yard.clock.now += 60
 
     assert {"dead"} == yard.lanes.probes()
@@ -277,7 +282,7 @@ def test_a_probe_that_fails_puts_off_what_came_with_it_for_longer() -> None:
     yard.end(yard.begun(), DOWN)
 
     assert 2 == len(yard.turned_back)
-    assert ("resting", 120) == (yard.state("dead"), yard.lanes.next_probe_s())
+    assert ("resting", 120) == (yard.state("dead"), yard.rest_s())
 
 
 def test_a_route_with_nothing_to_probe_with_is_probed_by_the_next_that_comes() -> None:
@@ -292,7 +297,7 @@ def test_a_route_with_nothing_to_probe_with_is_probed_by_the_next_that_comes() -
     assert (frozenset(), frozenset(), None) == (
         yard.lanes.probes(),
         yard.lanes.exclusions(),
-        yard.lanes.next_probe_s(),
+        yard.rest_s(),
     )
     yard.begun()
     yard.put("dead", 3)
@@ -318,7 +323,7 @@ def test_a_destination_that_says_so_is_left_alone_for_as_long_as_it_says() -> No
     first, *others = yard.begun()
 
     yard.end([first], Failed("429", after=timedelta(seconds=30), route_is_out=True))
-    assert (30, {"busy"}) == (yard.lanes.next_probe_s(), yard.lanes.exclusions())
+    assert (30, {"busy"}) == (yard.rest_s(), yard.lanes.exclusions())
     yard.end(others, Failed("429", after=timedelta(seconds=40), route_is_out=True))
     yard.clock.now += 30
     assert frozenset() == yard.lanes.probes()
@@ -375,29 +380,37 @@ def test_a_rate_lets_so_many_begin_in_any_span() -> None:
         yard.end(begun, Succeeded())
 
 
-def test_who_waits_for_a_rate_wakes_by_itself() -> None:
-    """By the real clock: the only timed wait that there is."""
+@pytest.mark.parametrize("stays", [False, True])
+def test_who_waits_for_a_rate_wakes_by_itself(stays: bool) -> None:  # noqa: FBT001 -- the parameter
+    """By the real clock: the only timed wait that there is. Whoever takes a message may be away for long."""
     lanes = Lanes(RouteTable({"metered": RouteOptions(rate="1/s")}), 4, turn_back=lambda _: None)
-    taken = list[Job]()
+    came = threading.Semaphore(0)
+    end = threading.Event()
 
     def handle() -> None:
         while (job := lanes.take()) is not None:
-            taken.append(job)
+            came.release()
+            if stays:
+                end.wait(PATIENCE_S)
             lanes.done(job)
-            enough.release()
 
-    enough = threading.Semaphore(0)
     handlers = [threading.Thread(target=handle) for _ in range(3)]
     for handler in handlers:
         handler.start()
-    for _ in range(2):
+    in_time = list[bool]()
+    for number in range(3):
+        if number < 2:  # from the second on, there's one already that waits for its time
+            wait_until(lambda number=number: lanes._sleeping == 3 - number * stays)
         lanes.put(Job(MessageMetadata("m", State.ACTIVE, route="metered"), math.inf))
-    came = [enough.acquire(timeout=PATIENCE_S) for _ in range(2)]
+        if number != 1:
+            in_time.append(came.acquire(timeout=PATIENCE_S))
+    in_time.append(came.acquire(timeout=PATIENCE_S))
+    end.set()
     lanes.close()
     for handler in handlers:
         handler.join(PATIENCE_S)
 
-    assert [True, True] == came
+    assert [True] * 3 == in_time
     assert not any(handler.is_alive() for handler in handlers)
 
 

@@ -143,9 +143,7 @@ class Dispatcher:
 
         :param openings: how often routes were opened again when it was decided to wait
         """
-        probe_s = self._lanes.next_probe_s()
-        most_s = self._options.poll_s if probe_s is None else min(self._options.poll_s, max(probe_s, 0.0))
-        until = time.monotonic() + min(most_s, self._due_in_s(sources))
+        until = time.monotonic() + min(self._options.poll_s, self._due_in_s(sources))
         # A backend's wait isn't ended by a route that may be claimed again. So that is looked for, ever less often:
         # seen late by what it took to come about, at most, while as much as has begun by then still waits to.
         listen_s = _FIRST_PAUSE_S if self._lanes.may_open_soon else _LISTEN_S

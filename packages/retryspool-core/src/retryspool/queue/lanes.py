@@ -125,11 +125,6 @@ class Lanes:
             for lane in [lane for route, lane in self._due.items() if route in routes]:
                 self._probe(lane, now)
 
-    def next_probe_s(self) -> float | None:
-        """Return in how many seconds the next rest is over, None if no route rests."""
-        with self._changed:
-            return self._rests[0][0] - self._clock() if self._rests else None
-
     def give_back(self, count: int) -> list[Job]:
         """Take up to `count` messages out that can't begin yet, from the fullest lanes."""
         given: list[Job] = []
