@@ -9,8 +9,8 @@ from retryspool_cli.grouping import GroupJson
 from .conftest import Cli, put
 
 
-def fail(queue: Queue, error: str, **fields: str) -> str:
-    message_id = put(queue, State.BOUNCE, **fields)
+def fail(queue: Queue, error: str) -> str:
+    message_id = put(queue, State.BOUNCE)
     queue.spool.meta.update_meta(message_id, replace(queue.spool.get(message_id), last_error=error))
     return message_id
 

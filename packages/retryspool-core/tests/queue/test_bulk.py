@@ -25,7 +25,7 @@ from retryspool import (
     Tally,
 )
 from retryspool.memory import MemoryData, MemoryMeta, MemoryMetaFactory
-from retryspool.meta import Write, WriteResult
+from retryspool.meta import Store, Update, Write, WriteResult
 from retryspool.model import utc_now
 from retryspool.queue import changes
 
@@ -202,7 +202,7 @@ class Failing(MemoryMeta):
         return [self._one(write) for write in writes]
 
     def _one(self, write: Write) -> WriteResult:
-        message_id = write.metadata.id if hasattr(write, "metadata") else write.message_id
+        message_id = write.metadata.id if isinstance(write, (Store, Update)) else write.message_id
         if message_id in self.unreachable:
             return BackendUnavailableError(f"message {message_id!r}: no answer", outcome="none")
         return super().apply([write])[0]

@@ -311,6 +311,7 @@ def test_a_run_that_is_killed_anywhere_is_finished_by_the_next(tmp_path: Path) -
     prepared = tmp_path / "prepared"
     prepare(str(prepared / "source"), 1)
     opened(str(prepared / "target")).close()
+    number = 0
     with KillPoints() as kill_points:
         for number in itertools.count(1, 3):
             folder = shutil.copytree(prepared, tmp_path / str(number))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from retryspool import ZERO_TIME, MessageMetadata, Spool, State
+from retryspool.data import copy_payload
 from retryspool.memory import MemoryData, MemoryMeta
 from retryspool.transfer import Found, import_messages, read_queue_folder
 from retryspool.transfer.postfix import read_postfix_file
@@ -63,13 +65,15 @@ def found(path: Path) -> object:
 
 def content(each: object) -> bytes:
     assert isinstance(each, Found)
+    sink = io.BytesIO()
     with each.open() as chunks:
-        return b"".join(chunks)
+        copy_payload(chunks, sink)
+    return sink.getvalue()
 
 
 def test_a_mail_is_read_with_its_envelope(spool: Spool, queue: Path) -> None:
     later = datetime(2100, 1, 1, tzinfo=UTC)
-    os.utime(queue / "deferred/1/1C3B837426A", (later.timestamp(),) * 2)
+    os.utime(queue / "deferred/1/1C3B837426A", (later.timestamp(), later.timestamp()))
 
     imported = import_messages(spool, read_queue_folder(queue, TEMPLATE))
 

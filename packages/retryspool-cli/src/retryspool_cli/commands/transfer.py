@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -103,7 +103,7 @@ def _target(folder: str | None, meta: str | None, data: str | None) -> Settings:
 
 
 @contextmanager
-def _stopped_by_signals() -> Iterator[Event]:
+def _stopped_by_signals() -> Generator[Event]:
     """Yield what SIGINT and SIGTERM set: messages that are on their way arrive first. A second one ends it at once."""
     stop = Event()
 

@@ -149,7 +149,7 @@ def combined(changes: Sequence[Change]) -> Change:
 
     return Change(
         name="+".join(change.name for change in changes),
-        states=frozenset.intersection(*(change.states for change in changes)),
+        states=frozenset(state for state in State if all(state in change.states for change in changes)),
         made=made,
         makes_due=any(change.makes_due for change in changes),
         retry_policy=policies[-1] if policies else "",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -63,7 +63,7 @@ def plain(template: MessageMetadata, message_id: str, name: str) -> MessageMetad
 
 
 @contextmanager
-def open_file(path: Path) -> Iterator[BinaryIO]:
+def open_file(path: Path) -> Generator[BinaryIO]:
     """Open a regular file for reading: no link is followed, no pipe or device waited for.
 
     :raises OSError: it's something else, or can't be read

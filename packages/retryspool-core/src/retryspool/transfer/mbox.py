@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -108,7 +108,7 @@ def _places(file: BinaryIO, path: Path) -> Iterator[_Place]:
 
 
 @contextmanager
-def _opened(path: Path, place: _Place, size: int | None) -> Iterator[Iterator[bytes]]:
+def _opened(path: Path, place: _Place, size: int | None) -> Generator[Iterator[bytes]]:
     with open_file(path) as file:
         yield _content(file, place, size)
 
@@ -134,7 +134,7 @@ def _content(file: BinaryIO, place: _Place, size: int | None) -> Iterator[bytes]
 
 
 @contextmanager
-def _documents(path: Path) -> Iterator[Iterator[tuple[int, MessageMetadata | Aside]]]:
+def _documents(path: Path) -> Generator[Iterator[tuple[int, MessageMetadata | Aside]]]:
     try:
         with open_file(path) as file:
             yield _parsed(file, path)

@@ -7,7 +7,7 @@ where the next record is, so that Postfix can change a mail that lies in the que
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -97,7 +97,7 @@ def _envelope(file: BinaryIO) -> _Envelope:
 
 
 @contextmanager
-def _opened(path: Path, content: int) -> Iterator[Iterator[bytes]]:
+def _opened(path: Path, content: int) -> Generator[Iterator[bytes]]:
     with open_file(path) as file:
         yield _content(file, content)
 

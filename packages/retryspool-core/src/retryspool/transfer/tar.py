@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tarfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -64,7 +64,7 @@ def _document(content: IO[bytes]) -> MessageMetadata | None:
 
 
 @contextmanager
-def _opened(content: IO[bytes]) -> Iterator[BinaryIO]:
+def _opened(content: IO[bytes]) -> Generator[BinaryIO]:
     try:
         yield cast("BinaryIO", content)
     except _DAMAGE as error:
