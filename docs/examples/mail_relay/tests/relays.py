@@ -86,6 +86,11 @@ class Relay:
         self._log = spool.with_name("relay.log")
 
     def start(self) -> None:
+        self.launch()
+        self.wait_for(self._answers)
+
+    def launch(self) -> None:
+        """Start it, and don't wait until it takes mail."""
         path = os.pathsep.join([str(SOURCE), os.environ.get("PYTHONPATH", "")])
         with self._log.open("ab") as log:
             self.process = subprocess.Popen(
@@ -93,7 +98,6 @@ class Relay:
                 env={**os.environ, "PYTHONPATH": path},
                 stderr=log,
             )
-        self.wait_for(self._answers)
 
     def wait_for(self, condition: Callable[[], bool]) -> None:
         """Wait as long as the relay runs."""

@@ -15,7 +15,7 @@ from mail_relay.intake import is_full
 
 from retryspool import Queue, StorageError
 
-from .relays import Relay, Sink, free_port, wait_for
+from .relays import Relay, Sink, free_port
 
 MAIL = b"From: me@example.com\r\nSubject: one\r\n\r\nHello\r\n..dots\r\n"
 
@@ -305,9 +305,11 @@ def test_a_stop_lets_clients_know_and_ends_well(tmp_path: Path, sink: Sink) -> N
 
 def test_a_port_that_is_taken_is_told(tmp_path: Path) -> None:
     relay = Relay(tmp_path / "spool", free_port())
-    with socket.create_server(("127.0.0.1", relay.port)), pytest.raises(RuntimeError, match="has ended"):
-        relay.start()
-    wait_for(lambda: relay.process.poll() is not None)
+    with socket.create_server(("127.0.0.1", relay.port)):
+        relay.launch()
+        assert 1 == relay.process.wait(50)
+
+    assert f"can't listen at 127.0.0.1:{relay.port}: " in relay.log
 
 
 @pytest.mark.parametrize(("number", "room"), [(errno.ENOSPC, "none"), (errno.EDQUOT, "none"), (errno.EIO, "enough")])

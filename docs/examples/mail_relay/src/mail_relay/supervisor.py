@@ -42,7 +42,12 @@ def run_supervisor(settings: Settings, arguments: Sequence[str]) -> int:
     :returns: the exit code
     """
     family = socket.AF_INET6 if ":" in settings.listen.host else socket.AF_INET
-    with socket.create_server((settings.listen.host, settings.listen.port), family=family, backlog=512) as listener:
+    try:
+        listener = socket.create_server((settings.listen.host, settings.listen.port), family=family, backlog=512)
+    except OSError as error:
+        _log.error("can't listen at %s: %s", settings.listen, error)
+        return 1
+    with listener:
         life, other_end = os.pipe()  # nobody writes: that its end is closed says that this process is gone
         _Supervisor(settings, [*arguments, f"--listen-fd={listener.fileno()}", f"--life-fd={life}"]).run(
             (listener.fileno(), life)
