@@ -23,6 +23,7 @@ from retryspool.errors import (
     PermanentError,
     RetryableError,
     RetrySpoolError,
+    RouteError,
     StateConflictError,
     StorageError,
     raise_if_refused,
@@ -79,6 +80,8 @@ SAMPLES: list[RetrySpoolError] = [
     BackendUnavailableError("no route to it", outcome="unknown"),
     CorruptDataError("a1", "it is shorter"),
     RetryableError("slow down", after=2.5),
+    RetryableError("full", concerns="message"),
+    RouteError("429", after=30),
     PermanentError("gone", 410),
 ]
 

@@ -17,6 +17,7 @@ from retryspool.queue.outcome import (
     Failed,
     GivenUp,
     Outcome,
+    PutOff,
     Released,
     Rules,
     SetAside,
@@ -65,6 +66,7 @@ OUTCOMES: st.SearchStrategy[Outcome] = st.one_of(
     st.builds(GivenUp, error=st.just("gone")),
     st.builds(SetAside, error=st.sampled_from(["", "unreadable"])),
     st.builds(Released),
+    st.builds(PutOff, error=st.just("down"), until=st.just(NOW + timedelta(minutes=1))),
 )
 RECORDS = st.builds(
     claimed,
@@ -169,6 +171,24 @@ def test_what_nobody_takes_waits_where_it_was_uncounted() -> None:
 
     assert (State.INCOMING, 0, "") == (after.state, after.deliveries, after.last_error)
     assert NOW + timedelta(seconds=30) == after.next_retry
+
+
+def test_what_is_put_off_is_deferred_until_then_uncounted() -> None:
+    until = NOW + timedelta(seconds=90)
+    settlement = rules().settle(claimed(deliveries=3, attempts=2), PutOff("down", until), NOW)
+
+    assert isinstance(settlement.write, Update)
+    after = settlement.write.metadata
+    assert (State.DEFERRED, until, "down", 2, 2) == (
+        after.state,
+        after.next_retry,
+        after.last_error,
+        after.deliveries,
+        after.attempts,
+    )
+    assert ("put_off",) == settlement.counts
+    bounce = settled(claimed(claimed_from=State.BOUNCE, last_error="why"), PutOff("down", until))
+    assert (State.BOUNCE, until, "why") == (bounce.state, bounce.next_retry, bounce.last_error)
 
 
 def test_what_cannot_be_read_is_deferred_uncounted() -> None:

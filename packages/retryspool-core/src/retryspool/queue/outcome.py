@@ -175,7 +175,9 @@ class Rules:
         if isinstance(outcome, Released):
             return _update(record, back, "released")
         if isinstance(outcome, PutOff):
-            back = replace(back, next_retry=outcome.until, state=State.DEFERRED, last_error=outcome.error)
+            back = replace(back, next_retry=outcome.until)
+            if back.state is not State.BOUNCE:  # there it would go to the ordinary handlers
+                back = replace(back, state=State.DEFERRED, last_error=outcome.error)
             return _update(record, back, "put_off")
         due = _later(now, timedelta(seconds=self.options.unhandled_delay_s))
         if not outcome.error:
