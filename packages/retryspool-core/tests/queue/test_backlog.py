@@ -54,6 +54,17 @@ def test_what_is_due_at_once_is_due_since_it_was_written(path: str, queue: Queue
         assert later.id in queue.list(State.INCOMING).message_ids
 
 
+def test_of_very_many_that_are_due_at_once_a_part_is_looked_at(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("retryspool.queue.backlog._MANY", 2)
+    first = queue.enqueue(b"", message_id="z")
+    wait_until(lambda: (datetime.now(UTC) - first.created).total_seconds() > 0.2)
+    for _ in range(3):
+        queue.enqueue(b"")
+    monkeypatch.setattr(queue.spool.meta, "list_messages", None)
+
+    assert 0.2 < read_backlog(queue.spool.meta).overdue_s[State.INCOMING] < 60
+
+
 def test_a_bounce_that_is_kept_is_not_due(queue: Queue) -> None:
     @queue.bounce_handler
     def keep(_message: object, _payload: object) -> None:
@@ -132,6 +143,21 @@ def test_an_error_is_told_beside_what_was_known_before() -> None:
     assert ("there", "gone") == (reading.value, str(reading.error))
     fails.clear()
     wait_until(lambda: latest.get(20).error is None)
+
+
+def test_a_call_that_failed_is_made_again_at_once_however_long_it_took() -> None:
+    calls: list[int] = []
+
+    def fail() -> None:
+        calls.append(1)
+        threading.Event().wait(0.3)  # which would make one that succeeds rest for six seconds
+        raise OSError("gone")
+
+    latest = Latest(fail, max_age_s=0)
+    for _ in range(3):
+        latest.get(20)
+
+    assert 3 == len(calls)
 
 
 def test_one_that_was_never_read_has_no_age() -> None:

@@ -43,7 +43,7 @@ class Latest(Generic[Value]):
     :param deadline_s: the limit for a call, which backends of the network heed
     """
 
-    def __init__(self, function: Callable[[], Value], *, max_age_s: float = 5.0, deadline_s: float = 10.0) -> None:
+    def __init__(self, function: Callable[[], Value], *, max_age_s: float = 5.0, deadline_s: float = 5.0) -> None:
         self._function = function
         self._max_age_s = max_age_s
         self._deadline_s = deadline_s
