@@ -30,6 +30,22 @@ def test_a_url_names_the_backend_and_nothing_is_left_there(process: Cli, tmp_pat
     assert [] == [path for path in (tmp_path / "x").rglob("*") if path.is_file()]
 
 
+@pytest.mark.parametrize("named", ["zstd", "zstd:?level=19"])
+def test_a_middleware_is_proved_too(named: str, process: Cli) -> None:
+    result = process("conformance", named, "--level", "core", "--clause", "MIDDLEWARE-13,MIDDLEWARE-15")
+
+    assert 0 == result.code, result.text + result.err
+    assert "2 of 2 clauses kept" in result.text
+
+
+def test_no_password_is_shown_of_what_is_not_found(cli: Cli) -> None:
+    refused = cli("conformance", "nowhere://me:hunter2@host/x")
+
+    assert 1 == refused.code
+    assert "there is no middleware 'nowhere'" in refused.err
+    assert "hunter2" not in refused.err
+
+
 def test_projects_around_have_no_say(process: Cli, tmp_path: Path) -> None:
     (tmp_path / "pytest.ini").write_text("[pytest]\naddopts = --no-such-option\n")
     (tmp_path / "conftest.py").write_text("raise SystemExit('imported')\n")

@@ -1,4 +1,4 @@
-"""`conformance`: whether a backend keeps the contract."""
+"""`conformance`: whether a backend, or a middleware, keeps the contract."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ _LEVELS = "core,concurrent,durable,network"
 _EXIT_CODES = {0: OK, 2: INTERRUPTED, 4: USAGE}
 """Of pytest's; all others, a test that failed among them, are a failure."""
 
-Kind = Literal["meta", "data"]
+Kind = Literal["meta", "data", "middleware"]
 
 
 @click.command("conformance")
 @click.argument("backend", metavar="URL|NAME")
-@click.option("--kind", type=click.Choice(["meta", "data"]), help="Needed where a name is that of both.")
+@click.option("--kind", type=click.Choice(["meta", "data", "middleware"]), help="Needed where a name is that of both.")
 @click.option(
     "--profile",
     type=click.Choice(["quick", "ci", "nightly"]),
@@ -53,15 +53,16 @@ def conformance_command(
     report: Sequence[str],
     seed: int | None,
 ) -> int:
-    """Prove a backend against the contract, clause by clause.
+    """Prove a backend, or a middleware, against the contract, clause by clause.
 
     The backend is named by its URL: the suite works in namespaces of its own there, and removes them. A name alone,
-    such as redis, stands for a throw-away server from a wheel, or for a temporary folder.
+    such as redis, stands for a throw-away server from a wheel, or for a temporary folder; that of a middleware, such as
+    zstd, for its defaults.
 
     Exits with 1 if a clause is broken. What runs is pytest, with the suite that comes with the core:
     pip install 'retryspool-core[conformance]'.
     """
-    from retryspool.plugins import data_factory_at, meta_factory_at
+    from retryspool.plugins import data_factory_at, meta_factory_at, middleware_at
 
     for package in ("pytest", "hypothesis"):
         if find_spec(package) is None:
@@ -70,8 +71,9 @@ def conformance_command(
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="retryspool-conformance-")))
         found = kind or _kind(backend)
-        url = backend if ":" in backend else _url(backend, found, folder, stack)
-        _ = meta_factory_at(url) if found == "meta" else data_factory_at(url)  # its errors come before the suite's
+        url = backend if ":" in backend or found == "middleware" else _url(backend, found, folder, stack)
+        at: Mapping[Kind, Callable[[str], object]] = {"meta": meta_factory_at, "data": data_factory_at}
+        at.get(found, middleware_at)(url)  # its errors come before the suite's
         options = {"profile": profile, "level": level, "clause": clause, "seed": seed, found: url}
         given = [f"--retryspool-{name}={value}" for name, value in options.items() if value is not None]
         return _run([*given, *(f"--retryspool-report={file}" for file in report)], folder)
@@ -84,13 +86,20 @@ def _kind(backend: str) -> Kind:
     :raises CommandError: it's neither
     """
     from retryspool import PluginError
-    from retryspool.plugins import data_factory_at, get_data_factory, get_meta_factory, meta_factory_at
+    from retryspool.plugins import (
+        data_factory_at,
+        get_data_factory,
+        get_meta_factory,
+        get_middleware,
+        meta_factory_at,
+        middleware_at,
+    )
     from retryspool.urls import redact
 
     finders: Mapping[Kind, Callable[[str], object]] = (
-        {"meta": meta_factory_at, "data": data_factory_at}
+        {"meta": meta_factory_at, "data": data_factory_at, "middleware": middleware_at}
         if ":" in backend
-        else {"meta": get_meta_factory, "data": get_data_factory}
+        else {"meta": get_meta_factory, "data": get_data_factory, "middleware": get_middleware}
     )
     found: list[Kind] = []
     problems: list[str] = []

@@ -247,9 +247,9 @@ class Registry:
 
         :raises InvalidUrlError: it doesn't parse, or has a setting that the middleware doesn't know
         """
-        name, mark, query = url.partition("?")
-        name = name.removesuffix(":")
-        return self._installed.middleware.get(name).from_url(f"{name}:{mark}{query}")
+        name = url.partition(":")[0].partition("?")[0]
+        rest = url.removeprefix(name).removeprefix(":")
+        return self._installed.middleware.get(name).from_url(f"{name}:{rest}")
 
     def meta_factory_at(self, url: str) -> MetaFactory:
         """Return the factory that a URL describes; its scheme is a name, or one of the factory's `schemes`.
