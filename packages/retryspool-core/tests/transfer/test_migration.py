@@ -22,7 +22,7 @@ from retryspool import NEVER, ZERO_TIME, Filter, MessageMetadata, Queue, QueueEr
 from retryspool.memory import MemoryData, MemoryMeta
 from retryspool.meta import WriteResult
 from retryspool.transfer import Migration, Moved
-from retryspool.transfer.marks import ARRIVING, LEAVING
+from retryspool.transfer.marks import ARRIVING, LEAVING, store_id
 
 RECORD = MessageMetadata(
     "a",
@@ -270,6 +270,23 @@ def test_a_run_that_another_has_overtaken_loses_nothing(source: Spool, target: S
     assert {"a"} == set(contents(target))
     assert State.INCOMING is contents(target)["a"].state
     assert {} == contents(source)
+
+
+def test_a_copy_that_was_taken_back_leaves_the_message_at_the_source(source: Spool, target: Spool) -> None:
+    """One is held between its first two writes, while another takes its copy back, and is killed then."""
+    put(source, "a")
+    slow, killed = Migration(source, target), Migration(source, target)
+    leave = slow._leave
+    ids = (store_id(source.meta), store_id(target.meta))
+    slow._leave = lambda *given: (killed._finish(*ids), leave(*given))[1]  # type: ignore[method-assign]
+
+    slow.run()
+    slow._leave = leave  # type: ignore[method-assign]
+    assert 1 == killed.moved.taken_back
+    assert {"a"} == set(contents(source)) | set(contents(target))
+    Migration(source, target).run()
+
+    assert {"a"} == set(contents(target))
 
 
 def test_what_comes_later_is_followed(source: Spool, target: Spool) -> None:
