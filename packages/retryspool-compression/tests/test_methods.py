@@ -12,6 +12,8 @@ from collections.abc import Callable
 import lz4.block
 import pytest
 import zstandard
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from retryspool import get_middleware
 from retryspool.errors import (
@@ -172,6 +174,24 @@ def test_a_block_that_makes_more_than_it_says_is_refused_before_it_does(
 
     with pytest.raises(CorruptDataError, match="doesn't decompress"):
         decoded(method.for_reading(), stored)
+
+
+@BY_METHOD
+@settings(max_examples=200, deadline=None)
+@given(stored=st.binary(min_size=1, max_size=200), plain=st.integers(1, BLOCK_BYTES), at=st.integers(0, 1000))
+def test_a_block_of_anything_at_all_is_read_or_refused(
+    method: type[Middleware], stored: bytes, plain: int, at: int
+) -> None:
+    """With a checksum that is right, so that the library itself gets it: noise, and what it wrote, altered."""
+    good = encoded(method.from_url(f"{method.name}:"), TEXT[:1000])
+    whole = bytearray(good[frame.STREAM_HEAD_BYTES + frame.BLOCK_HEAD_BYTES : -frame.BLOCK_HEAD_BYTES - 8])
+    whole[at % len(whole)] ^= stored[0]
+    for content, size in ((stored, plain), (bytes(whole), 1000)):
+        try:
+            found = decoded(method.for_reading(), good[:5] + block(1, size, content) + end(size))
+        except CorruptDataError:
+            continue
+        assert size == len(found)
 
 
 def test_another_method_is_not_guessed() -> None:

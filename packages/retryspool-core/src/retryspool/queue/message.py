@@ -63,7 +63,7 @@ class Message:
 
     @property
     def record(self) -> MessageMetadata:
-        """The message's record under this worker's lease."""
+        """The message's record under this worker's lease, as it is stored: its headers may be sealed."""
         return self._job.record
 
     @property
