@@ -274,6 +274,22 @@ def test_recipients_who_are_too_many_for_one_mail_get_the_next_at_once(played: A
     assert ["RCPT TO:<two@example.org>"] == server.heard[server.heard.index(".") :][2:3]
 
 
+def test_who_has_the_mail_does_not_get_it_again_if_the_next_part_of_it_fails(played: Any, deliver: Deliver) -> None:
+    def play(wire: Wire) -> None:
+        wire.greet("PIPELINING")
+        wire.hear(4)
+        wire.say("250 OK", "250 OK", "452 4.5.3 too many", "354 go on")
+        wire.content()
+        wire.say("250 taken")
+        wire.hear(3)
+        wire.say("421 4.3.2 going down")
+
+    record = deliver(SmtpHandler(played(play).server), MAIL)
+
+    assert State.DEFERRED is record.state
+    assert "two@example.org" == record.headers["rcpt-to"]
+
+
 def test_421_in_the_middle_puts_everybody_off_with_what_it_said(played: Any, deliver: Deliver) -> None:
     def play(wire: Wire) -> None:
         wire.greet("PIPELINING")

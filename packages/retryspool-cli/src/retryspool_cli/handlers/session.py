@@ -110,7 +110,13 @@ class Session:
         left = envelope.recipients
         while left and self.alive:
             mail.seek(0)
-            told = self._transaction(envelope.sender, left, options, mail)
+            try:
+                told = self._transaction(envelope.sender, left, options, mail)
+            except (OSError, EOFError):
+                if not results:
+                    raise
+                self.close()  # some have the mail: what was said of the others holds
+                break
             results |= told
             left = tuple(address for address, result in told.items() if result.too_many)
             if len(left) == len(told):  # it takes none at all
