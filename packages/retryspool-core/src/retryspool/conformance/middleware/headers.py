@@ -17,7 +17,9 @@ from retryspool.records import validate_metadata
 
 __all__ = ["HeaderTests"]
 
-_HEADERS = {"to": "somebody@example.com", "grüße": "naïve ☂ \U0001f600", "empty": ""}
+_HEADERS = {"recipient": "somebody@example.com", "grüße": "naïve ☂ \U0001f600", "nothing-at-all": ""}
+_WORDS = ("recipient", "somebody", "example.com", "grüße", "naïve", "nothing-at-all")
+"""What is in them: each so long, or so strange, that it's in no other text by accident."""
 
 
 def _needs_sealing(stage: Middleware) -> None:
@@ -41,8 +43,7 @@ class HeaderTests(MiddlewareSuite):
         one, other = (stage.seal_headers(MESSAGE, _HEADERS) for _ in range(2))
 
         assert one != other
-        for text in (*_HEADERS, "somebody", "example"):
-            assert text not in one
+        assert [] == [word for word in _WORDS if word in one]
         assert validate_metadata(MessageMetadata(MESSAGE, headers={"x": one})).headers == {"x": one}
 
     @clause("MIDDLEWARE-17")
