@@ -1,6 +1,7 @@
 import pytest
 
 from retryspool import Queue
+from retryspool.meta import NoteKeeper
 from retryspool_cli.pauses import PausedJson, PauseJson, who
 
 from .conftest import Cli
@@ -38,6 +39,18 @@ def test_stats_show_what_is_paused(cli: Cli, queue: Queue) -> None:
     last = cli("stats").lines[-1]
     assert last.startswith("route shop ")
     assert ["me", "inventory"] == last.split()[-2:]
+
+
+def test_stats_are_shown_where_nobody_can_tell_what_is_paused(cli: Cli, queue: Queue) -> None:
+    assert isinstance(queue.spool.meta, NoteKeeper)
+    queue.spool.meta.set_note("pause.routes", "{")
+
+    result = cli("stats", "--json")
+
+    assert (0, None) == (result.code, result.json["paused"])
+    assert "resume all" in result.err
+    assert 1 == cli("pause", "--list").code
+    assert 0 == cli("resume", "--all").code
 
 
 def test_a_listing_of_pauses_changes_nothing(cli: Cli, queue: Queue) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypedDict
 
 import click
 
-from retryspool_cli.output import STATE_STYLES, console, json_option, new_table, print_json, print_table
+from retryspool_cli.output import STATE_STYLES, console, json_option, new_table, note, print_json, print_table
 from retryspool_cli.pauses import paused_json, paused_table, print_paused
 from retryspool_cli.settings import open_queue, settings_of, spool_options
 from retryspool_cli.values import ago, duration
@@ -58,10 +58,21 @@ def stats_command(ctx: click.Context, /, *, watch: bool, interval: timedelta, as
             _watch(queue, str(settings), interval.total_seconds())
             return
         while True:
-            _print(_read(queue), queue.paused(), as_json=as_json)
+            _print(_read(queue), _paused(queue), as_json=as_json)
             if not watch:
                 return
             threading.Event().wait(interval.total_seconds())
+
+
+def _paused(queue: Queue) -> Paused | None:
+    """Return what is paused; None, and say why, if that can't be read: the counts are worth having all the same."""
+    from retryspool import StorageError
+
+    try:
+        return queue.paused()
+    except StorageError as error:
+        note(str(error))
+        return None
 
 
 def _read(queue: Queue) -> dict[str, _State]:
@@ -80,10 +91,11 @@ def _oldest(queue: Queue, state: State) -> datetime | None:
     return None
 
 
-def _print(stats: dict[str, _State], paused: Paused, *, as_json: bool) -> None:
+def _print(stats: dict[str, _State], paused: Paused | None, *, as_json: bool) -> None:
     if not as_json:
         print_table(_table(stats))
-        print_paused(paused)
+        if paused is not None:
+            print_paused(paused)
         return
     from retryspool.model import utc_now
     from retryspool_cli.records import time_json
@@ -93,7 +105,14 @@ def _print(stats: dict[str, _State], paused: Paused, *, as_json: bool) -> None:
         for label, (count, oldest, due) in stats.items()
     }
     total = sum(state.messages for state in stats.values())
-    print_json({"time": time_json(utc_now()), "total": total, "states": by_state, "paused": paused_json(paused)})
+    print_json(
+        {
+            "time": time_json(utc_now()),
+            "total": total,
+            "states": by_state,
+            "paused": None if paused is None else paused_json(paused),
+        }
+    )
 
 
 def _table(stats: dict[str, _State]) -> Table:
@@ -135,6 +154,7 @@ def _watch(queue: Queue, title: str, interval_s: float) -> None:
     heading = Text(printable(title), style="bold")
     with Live(console=console(), auto_refresh=False, screen=False) as live:
         while True:
-            paused = paused_table(queue.paused())
+            found = _paused(queue)
+            paused = paused_table(found) if found is not None else None
             live.update(Group(heading, _table(_read(queue)), *([paused] if paused else [])), refresh=True)
             threading.Event().wait(interval_s)
