@@ -66,7 +66,7 @@ OUTCOMES: st.SearchStrategy[Outcome] = st.one_of(
     st.builds(GivenUp, error=st.just("gone")),
     st.builds(SetAside, error=st.sampled_from(["", "unreadable"])),
     st.builds(Released),
-    st.builds(PutOff, error=st.just("down"), until=st.just(NOW + timedelta(minutes=1))),
+    st.builds(PutOff, error=st.just("down"), after=st.just(timedelta(minutes=1))),
 )
 RECORDS = st.builds(
     claimed,
@@ -175,7 +175,7 @@ def test_what_nobody_takes_waits_where_it_was_uncounted() -> None:
 
 def test_what_is_put_off_is_deferred_until_then_uncounted() -> None:
     until = NOW + timedelta(seconds=90)
-    settlement = rules().settle(claimed(deliveries=3, attempts=2), PutOff("down", until), NOW)
+    settlement = rules().settle(claimed(deliveries=3, attempts=2), PutOff("down", until - NOW), NOW)
 
     assert isinstance(settlement.write, Update)
     after = settlement.write.metadata
@@ -187,7 +187,7 @@ def test_what_is_put_off_is_deferred_until_then_uncounted() -> None:
         after.attempts,
     )
     assert ("put_off",) == settlement.counts
-    bounce = settled(claimed(claimed_from=State.BOUNCE, last_error="why"), PutOff("down", until))
+    bounce = settled(claimed(claimed_from=State.BOUNCE, last_error="why"), PutOff("down", until - NOW))
     assert (State.BOUNCE, until, "why") == (bounce.state, bounce.next_retry, bounce.last_error)
 
 

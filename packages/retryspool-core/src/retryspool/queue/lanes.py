@@ -319,11 +319,11 @@ class Lanes:
     def _put_off(lane: Lane, jobs: Iterable[Job], now: float) -> list[Job]:
         if lane.feedback is None:
             return []
-        until = utc_now() + timedelta(seconds=max(0.0, lane.feedback.resting_until - now))
+        after = timedelta(seconds=lane.feedback.resting_until - now)
         error = storable(f"put off: route {lane.route!r} takes nothing now: {lane.feedback.last_error}")
         put_off = list(jobs)
         for job in put_off:
-            job.outcome = PutOff(error, until)
+            job.outcome = PutOff(error, after)
         return put_off
 
 

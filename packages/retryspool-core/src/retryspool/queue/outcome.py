@@ -88,7 +88,7 @@ class PutOff:
     """Its destination is left alone for a while: it waits for that, as if it hadn't been claimed. Not counted."""
 
     error: str
-    until: datetime
+    after: timedelta
 
 
 Outcome = Succeeded | Failed | GivenUp | SetAside | Released | PutOff
@@ -175,7 +175,7 @@ class Rules:
         if isinstance(outcome, Released):
             return _update(record, back, "released")
         if isinstance(outcome, PutOff):
-            back = replace(back, next_retry=outcome.until)
+            back = replace(back, next_retry=_later(now, outcome.after))
             if back.state is not State.BOUNCE:  # there it would go to the ordinary handlers
                 back = replace(back, state=State.DEFERRED, last_error=outcome.error)
             return _update(record, back, "put_off")

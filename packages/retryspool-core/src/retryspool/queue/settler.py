@@ -13,7 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from queue import Empty, SimpleQueue
 
 from retryspool import records
@@ -151,9 +151,10 @@ class Settler:
             job.record, job.expires, job.taken = again.record, again.expires, False
 
     def _settle(self, jobs: Sequence[Job]) -> None:
-        now = utc_now()
         batch = [
-            (job, self._rules.settle(job.record, job.outcome, now)) for job in jobs if job.outcome and not job.taken
+            (job, self._rules.settle(job.record, job.outcome, self._now(job)))
+            for job in jobs
+            if job.outcome and not job.taken
         ]
         results = self._apply([settlement for _, settlement in batch])
         counts: Counter[CounterName] = Counter()
@@ -191,6 +192,15 @@ class Settler:
         _log_settled(job, settlement)
         if self._observers.all:
             self._observers.settled(_told(job, settlement))
+
+    def _now(self, job: Job) -> datetime:
+        """Return the time by the clock that decides when the message is due again: the store's, where it has one.
+
+        That one has dated the claim, or its last renewal, and since then the monotonic clock has gone on.
+        """
+        if not self._spool.meta.capabilities.server_clock:
+            return utc_now()
+        return job.record.updated + timedelta(seconds=time.monotonic() - (job.expires - self._lease_s))
 
     def _apply(self, settlements: Sequence[Settlement]) -> list[WriteResult]:
         writes = [settlement.write for settlement in settlements]
