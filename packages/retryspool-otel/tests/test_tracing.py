@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import threading
+import time
+from collections.abc import Sequence
 from typing import BinaryIO
 
 import pytest
@@ -8,6 +10,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanKind, StatusCode, get_current_span, get_tracer
 
 from retryspool import Message, MessageExistsError, Outgoing, PermanentError, Queue, QueueError, RetryableError
+from retryspool.meta import Write, WriteResult
 from retryspool.queue import AsyncPayload
 from retryspool_otel import instrument
 
@@ -81,6 +84,26 @@ def test_the_span_of_an_attempt_is_as_long_as_its_handler(queue: Queue, telemetr
     assert ids(process) == parent(inner)
     assert None not in {process.start_time, inner.start_time, inner.end_time, process.end_time}
     assert process.start_time <= inner.start_time <= inner.end_time <= process.end_time  # type: ignore[operator]
+
+
+def test_the_span_of_an_attempt_ends_before_its_result_is_stored(
+    queue: Queue, telemetry: Telemetry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored: list[int] = []
+    apply = queue.spool.apply
+
+    def note(writes: Sequence[Write]) -> list[WriteResult]:
+        stored.append(time.time_ns())
+        return apply(writes)
+
+    monkeypatch.setattr(queue.spool, "apply", note)
+    queue.add_handler(nothing)
+    queue.enqueue(b"")
+    queue.run(until_idle=True)
+
+    ended = telemetry.span("process").end_time
+    assert ended is not None
+    assert ended <= stored[0]
 
 
 def test_the_span_of_a_coroutine_is_current_in_it_alone(queue: Queue, telemetry: Telemetry) -> None:

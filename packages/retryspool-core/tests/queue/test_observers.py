@@ -293,6 +293,7 @@ def test_an_observer_that_raises_disturbs_nothing_and_is_logged_once(
     assert 3 == unruly.calls
     assert ["delivered"] * 3 == [each.outcome for each in diary.settlements]
     assert 3 == sum("ended" in line for line in diary.lines)
+    assert 3 == sum("{'trace': 'of '}" in line for line in diary.lines)
     assert 1 == len([record for record in caplog.records if "Unruly" in record.getMessage()])
     assert 0 == sum(queue.counts().values())
 
