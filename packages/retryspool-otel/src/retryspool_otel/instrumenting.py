@@ -8,7 +8,7 @@ from weakref import WeakSet
 from opentelemetry.metrics import MeterProvider, get_meter
 from opentelemetry.trace import TracerProvider, get_tracer
 
-from retryspool import Queue, QueueError
+from retryspool import Queue, QueueError, aio
 from retryspool_otel.metrics import Timing, observe_backlog, observe_counters, observe_routes
 from retryspool_otel.tracing import Tracing
 
@@ -19,7 +19,9 @@ _instrumented: WeakSet[Queue] = WeakSet()
 
 
 def instrument(
-    queue: Queue, tracer_provider: TracerProvider | None = None, meter_provider: MeterProvider | None = None
+    queue: Queue | aio.Queue,
+    tracer_provider: TracerProvider | None = None,
+    meter_provider: MeterProvider | None = None,
 ) -> None:
     """Let a queue tell OpenTelemetry of its messages, from now on.
 
@@ -28,8 +30,10 @@ def instrument(
 
     :param tracer_provider: where spans go; the global provider's if None
     :param meter_provider: where metrics go; the global provider's if None
-    :raises QueueError: it does so already
+    :raises QueueError: it does so already, or is one of `retryspool.aio` that isn't open yet
     """
+    if isinstance(queue, aio.Queue):
+        queue = queue.sync
     if queue in _instrumented:
         raise QueueError("the queue is instrumented already; all would be counted twice")
     _instrumented.add(queue)
