@@ -52,7 +52,7 @@ def test_a_message_that_is_enqueued_and_handled_by_coroutines_has_one_trace(tele
 
 def test_it_is_instrumented_once_and_when_it_is_open() -> None:
     async def twice() -> None:
-        unopened = aio.Queue(Spool(MemoryMeta(), MemoryData()))
+        unopened = aio.Queue.open(meta="memory:unopened", data="memory:unopened")
         with pytest.raises(QueueError, match="isn't open yet"):
             instrument(unopened)
         async with unopened as queue:
