@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
+import io
 import re
 from collections.abc import Callable
 
 import pytest
 
 import retryspool
-from retryspool import aio
+from retryspool import Spool, aio
+from retryspool.aio.inner import Inner
+from retryspool.memory import MemoryData, MemoryMeta
 
 STAY_AS_THEY_ARE = {
     "add_bounce_handler",
@@ -96,3 +100,42 @@ def test_the_constructors_take_the_same_and_threads() -> None:
     assert parameters(retryspool.Queue.__init__) == parameters(aio.Queue.__init__)
     for function in (aio.Queue.__init__, aio.Queue.open):
         assert "int" == inspect.signature(function).parameters["threads"].annotation
+
+
+PASSED_ON = [
+    name
+    for sync, _, name in PAIRS
+    if sync is retryspool.Queue and name not in STAY_AS_THEY_ARE | {"open", "list", "start", "run", "close"}
+]
+
+
+@pytest.mark.parametrize("name", PASSED_ON)
+def test_a_method_passes_on_all_that_it_was_given(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    signature = inspect.signature(unwrapped(public(retryspool.Queue)[name]))
+    given = {parameter: f"<{parameter}>" for parameter in signature.parameters if parameter != "self"}
+    passed: list[dict[str, object]] = []
+
+    def called(*arguments: object, **settings: object) -> io.BytesIO:
+        bound = signature.bind(*arguments, **settings)
+        bound.apply_defaults()
+        passed.append({each: value for each, value in bound.arguments.items() if each != "self"})
+        return io.BytesIO()
+
+    async def main() -> None:
+        async with aio.Queue(Spool(MemoryMeta(), MemoryData())) as queue:
+            with monkeypatch.context() as patched:
+                patched.setattr(Inner, name, called)
+                result = getattr(queue, name)(**given)
+                if isinstance(result, aio.MessageWriter):
+                    result._begin()
+                elif inspect.isasyncgen(result):
+                    assert [] == [each async for each in result]
+                else:
+                    await result
+
+    asyncio.run(main())
+
+    for call in passed:
+        call.pop("progress", None)  # it's told by way of another
+    given.pop("progress", None)
+    assert [given] == passed

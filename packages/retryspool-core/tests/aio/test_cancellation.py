@@ -8,11 +8,22 @@ import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytest
 
-from retryspool import Filter, Message, MessageMetadata, Outgoing, Spool, State, aio
+from retryspool import (
+    BackendClosedError,
+    Filter,
+    Message,
+    MessageMetadata,
+    Outgoing,
+    QueueError,
+    Spool,
+    State,
+    aio,
+)
+from retryspool.aio.inner import Inner
 from retryspool.memory import MemoryData, MemoryMeta
 from retryspool.queue import AsyncPayload, Tally, changes
 
@@ -207,6 +218,132 @@ def test_a_call_that_has_not_begun_is_not_made() -> None:
             meta.go_on.set()
             await first
             assert ["first"] == [record.id async for record in queue.iter(State.INCOMING)]
+
+    asyncio.run(main())
+
+
+class HeldData(MemoryData):
+    """Payloads that are opened when a test says so, and which note whether they were closed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reached = threading.Event()
+        self.go_on = threading.Event()
+        self.readers: list[BinaryIO] = []
+
+    def get_data_reader(self, message_id: str) -> BinaryIO:
+        self.reached.set()
+        assert self.go_on.wait(PATIENCE_S)
+        self.readers.append(super().get_data_reader(message_id))
+        return self.readers[-1]
+
+
+def test_what_a_cancelled_call_has_opened_is_closed() -> None:
+    async def main() -> None:
+        data = HeldData()
+        async with aio.Queue(Spool(MemoryMeta(), data)) as queue:
+            record = await queue.enqueue(b"x")
+            opening = asyncio.create_task(queue.open_payload(record.id))
+            await until(data.reached.is_set)
+            opening.cancel()
+            await asyncio.sleep(0)
+            data.go_on.set()
+            with pytest.raises(asyncio.CancelledError):
+                await opening
+            assert [True] == [reader.closed for reader in data.readers]
+
+    asyncio.run(main())
+
+
+def test_a_writer_whose_commit_was_cancelled_before_it_began_is_aborted() -> None:
+    async def main() -> None:
+        meta = Held()
+        async with aio.Queue(Spool(meta, MemoryData()), threads=1) as queue:
+            messages: list[aio.MessageWriter] = []
+            written, end = asyncio.Event(), asyncio.Event()
+
+            async def write() -> None:
+                async with queue.begin_enqueue(message_id="cut") as message:
+                    messages.append(message)
+                    await message.write(b"x")
+                    written.set()
+                    await end.wait()
+
+            writing = asyncio.create_task(write())
+            await written.wait()
+            first = asyncio.create_task(queue.enqueue(b"x", message_id="first"))
+            await until(meta.reached.is_set)
+            end.set()
+            await asyncio.wait({writing}, timeout=0.02)
+            writing.cancel()
+            await asyncio.wait({writing}, timeout=0.02)
+            meta.go_on.set()
+            with pytest.raises(asyncio.CancelledError):
+                await writing
+            await first
+            with pytest.raises(ValueError, match="aborted"):
+                await messages[0].commit()
+            assert ["first"] == [each.message_id for each in queue.spool.data.iter_data()]
+
+    asyncio.run(main())
+
+
+class Gate:
+    """What a thread waits at."""
+
+    def __init__(self) -> None:
+        self.reached = threading.Event()
+        self.go_on = threading.Event()
+
+    def __call__(self) -> None:
+        self.reached.set()
+        assert self.go_on.wait(PATIENCE_S)
+
+    async def cancel(self, task: asyncio.Task[Any]) -> None:
+        """Cancel a task whose thread waits here, and let that go on."""
+        await until(self.reached.is_set)
+        task.cancel()
+        await asyncio.sleep(0)
+        self.go_on.set()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+
+def test_a_queue_whose_opening_was_cancelled_is_closed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[Inner] = []
+    gate = Gate()
+
+    def slowly(*_: object, **__: object) -> Inner:
+        gate()
+        opened.append(Inner(Spool(MemoryMeta(), MemoryData())))
+        return opened[-1]
+
+    async def main() -> None:
+        monkeypatch.setattr(Inner, "open", slowly)
+        queue = aio.Queue.open("anywhere")
+        await gate.cancel(asyncio.create_task(queue.__aenter__()))
+        with pytest.raises(QueueError, match="isn't open yet"):
+            await queue.counts()
+        with pytest.raises(BackendClosedError):
+            opened[0].counts()
+
+    asyncio.run(main())
+
+
+def test_a_start_that_was_cancelled_is_taken_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    gate, begin = Gate(), Inner.begin
+
+    def slowly(self: Inner, *arguments: Any, **settings: Any) -> object:
+        gate()
+        return begin(self, *arguments, **settings)
+
+    async def main() -> None:
+        monkeypatch.setattr(Inner, "begin", slowly)
+        queue = aio.Queue(Spool(MemoryMeta(), MemoryData()))
+        queue.add_handler(lambda _message, _payload: None)
+        await gate.cancel(asyncio.create_task(queue.start()))
+        assert not queue.running
+        await queue.close()
 
     asyncio.run(main())
 

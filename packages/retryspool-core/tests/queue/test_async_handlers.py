@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import subprocess
 import sys
 import textwrap
@@ -17,11 +18,17 @@ from typing import BinaryIO
 import pytest
 from queues import PATIENCE_S, Gate, NewQueue, Recorder, wait_until
 
-from retryspool import Message, PermanentError, Queue, RetryableError, Spool, State, current_message_id
+from retryspool import Message, MessageMetadata, PermanentError, Queue, RetryableError, Spool, State, current_message_id
 from retryspool.data import DataBackend
 from retryspool.memory import MemoryData, MemoryMeta
 from retryspool.model import utc_now
 from retryspool.queue import AsyncPayload, Outgoing
+from retryspool.queue.handlers import Handlers
+from retryspool.queue.loop import HandlerLoop
+from retryspool.queue.message import Job
+from retryspool.queue.observing import Observers
+from retryspool.queue.outcome import Released
+from retryspool.queue.runner import Ready, Runner
 
 
 def threads() -> set[str]:
@@ -144,6 +151,24 @@ def test_hundreds_wait_at_once_for_a_few_threads(new_queue: NewQueue) -> None:
     wait_until(lambda: queue.counters.snapshot()["delivered"] == 500)
 
     assert 400 == handler.most
+
+
+def test_no_more_run_at_once_than_are_to_however_many_are_claimed(new_queue: NewQueue) -> None:
+    queue = new_queue(concurrency=5)
+    queue.add_handler(handler := Waiting())
+    fill(queue, 20)
+    queue.start()
+    handler.wait_for(5)
+    worker = queue._worker
+    assert worker is not None
+    claimed = queue.spool.meta.claim([State.INCOMING], limit=15, lease=timedelta(minutes=1), owner=worker.owner)
+    worker._hand_out(claimed, time.monotonic())
+
+    assert not handler.entered.acquire(timeout=0.1)
+    handler.opened.set()
+    wait_until(lambda: queue.counters.snapshot()["delivered"] == 20)
+
+    assert 5 == handler.most
 
 
 def test_a_function_that_is_added_later_has_as_many_threads_as_others(new_queue: NewQueue) -> None:
@@ -583,6 +608,21 @@ def test_a_worker_whose_loop_is_stopped_ends_and_gives_back_its_messages(queue: 
     assert 1 <= queue.count(State.INCOMING)
     queue.run(until_idle=True)
     assert 20 == queue.counters.snapshot()["delivered"]
+
+
+def test_what_comes_to_a_loop_that_is_closed_is_given_back() -> None:
+    closed = asyncio.new_event_loop()
+    closed.close()
+    finished: list[object] = []
+    runner = Runner(Spool(MemoryMeta(), MemoryData()), Handlers(), Observers())
+    loop = HandlerLoop(
+        runner, closed, is_stopping=lambda: False, finish=lambda ready: finished.append(ready.job.outcome), lost=print
+    )
+    job = Job(MessageMetadata("a"), expires=1e12)
+
+    loop.submit(Ready(job, Message(job), AsyncPayload(io.BytesIO(), None), Waiting()))
+
+    assert [Released()] == finished
 
 
 _FORKING = """

@@ -106,8 +106,6 @@ class HandlerLoop:
         except BaseException:  # noqa: BLE001 -- a handler has stopped it, or raised what ends it
             _log.exception("the event loop of the handlers has ended")
         finally:
-            if not self._closing:
-                self._lost()
             self._give_up()
 
     def _call(self, function: Callable[[], object]) -> None:
