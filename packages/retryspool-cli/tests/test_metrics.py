@@ -2,16 +2,19 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import re
+import signal
 import socket
 import sys
 import threading
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import pytest
+import redis
 from prometheus_client.core import Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families
@@ -20,6 +23,7 @@ from retryspool import BackendUnavailableError, Message, PermanentError, Queue, 
 from retryspool.memory import MemoryData, MemoryMeta
 from retryspool.queue import Counters
 from retryspool_cli.exits import CommandError, WrongUsageError
+from retryspool_cli.servers import RedisServer
 from retryspool_cli.watch.collector import COUNTERS
 from retryspool_cli.watch.endpoint import Endpoint
 from retryspool_cli.watch.opening import parse_listen
@@ -319,3 +323,33 @@ def test_states_are_labelled_as_elsewhere(watched: Queue, endpoint: Endpoint) ->
     states = {sample.labels["state"] for sample in scrape(endpoint)["retryspool_messages"].samples}
 
     assert {state.label for state in State} == states
+
+
+def test_a_server_that_hangs_and_goes_on_is_seen_to(new_redis: Callable[..., RedisServer]) -> None:
+    server = new_redis()
+    with (
+        redis.Redis.from_url(server.url) as client,
+        Queue.open(meta=server.url, data="memory:hangs") as queue,
+        Endpoint(queue, "127.0.0.1", 0) as endpoint,
+    ):
+        queue.add_handler(lambda _message, _payload: None)
+        queue.enqueue(b"", not_before=3600)
+        queue.start()
+        records: Any = endpoint._server.stores.records
+        records._max_age_s = 0  # it's looked at each time, not every five seconds
+        assert 200 == get(endpoint, "/readyz")[0]
+        pid = client.info("server")["process_id"]  # type: ignore[index]
+
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            wait_for(lambda: get(endpoint, "/readyz")[0] == 503)
+            found = values(endpoint)
+            health = json.loads(get(endpoint, "/readyz")[1])
+        finally:
+            os.kill(pid, signal.SIGCONT)
+
+        assert "DeadlineExceededError" in health["records"]
+        assert (1, 0) == (found["retryspool_messages", "incoming"], found["retryspool_store_up", "records"])
+        assert found["retryspool_backlog_age_seconds",] > 1
+        wait_for(lambda: get(endpoint, "/readyz")[0] == 200)
+        assert 1 == values(endpoint)["retryspool_store_up", "records"]
