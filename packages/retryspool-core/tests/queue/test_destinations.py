@@ -224,12 +224,17 @@ def test_destinations_that_wait_for_their_rate_leave_room_however_many_there_are
 
 
 def test_a_narrow_destination_is_kept_busy(open_queue: OpenQueue) -> None:
-    queue = open_queue(routes={"narrow": RouteOptions(concurrency=2)}, poll_s=60)
-    queue.add_handler(handler := Destinations())
-    fill(queue, "narrow", 600)
+    """Also beside a dead one, whose messages are due all the time."""
+    routes = {"narrow": RouteOptions(concurrency=2), "dead": RouteOptions(dead_after=0.2, rest_s=3600)}
+    queue = open_queue(routes=routes, poll_s=60, batch_size=4)
+    queue.add_handler(handler := Destinations("dead"))
+    fill(queue, "dead", 100)
     queue.start()
+    wait_until(lambda: any(status.state == "resting" for status in queue.routes()))
 
-    wait_until(lambda: handler.count("narrow") == 600)
+    fill(queue, "narrow", 300)
+
+    wait_until(lambda: handler.count("narrow") == 300)
     assert handler.most["narrow"] <= 2
 
 
