@@ -54,6 +54,8 @@ from retryspool.meta import ListOptions, ListResult, SortBy
 from retryspool.model import NEVER, ZERO_TIME, Finding, MessageMetadata, Severity, State
 from retryspool.plugins import get_data_factory, get_meta_factory, get_middleware, hookimpl, open_data, open_meta
 from retryspool.queue import (
+    AsyncHandler,
+    AsyncPayload,
     Change,
     Counters,
     ExponentialRetry,
@@ -78,6 +80,8 @@ from retryspool.spool import Spool
 __all__ = [
     "NEVER",
     "ZERO_TIME",
+    "AsyncHandler",
+    "AsyncPayload",
     "BackendClosedError",
     "BackendError",
     "BackendUnavailableError",

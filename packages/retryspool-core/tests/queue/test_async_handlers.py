@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar
 from datetime import timedelta
 from functools import partial
 from typing import BinaryIO
@@ -18,11 +19,21 @@ from typing import BinaryIO
 import pytest
 from queues import PATIENCE_S, Gate, NewQueue, Recorder, wait_until
 
-from retryspool import Message, MessageMetadata, PermanentError, Queue, RetryableError, Spool, State, current_message_id
+from retryspool import (
+    AsyncPayload,
+    Message,
+    MessageMetadata,
+    PermanentError,
+    Queue,
+    RetryableError,
+    Spool,
+    State,
+    current_message_id,
+)
 from retryspool.data import DataBackend
 from retryspool.memory import MemoryData, MemoryMeta
 from retryspool.model import utc_now
-from retryspool.queue import AsyncPayload, Outgoing
+from retryspool.queue import Outgoing
 from retryspool.queue.handlers import Handlers
 from retryspool.queue.loop import HandlerLoop
 from retryspool.queue.message import Job
@@ -183,6 +194,25 @@ def test_a_function_that_is_added_later_has_as_many_threads_as_others(new_queue:
 
     wait_until(lambda: queue.counters.snapshot()["delivered"] == 40)
     assert [] == mine.ids
+
+
+def test_a_coroutine_sees_nothing_of_the_context_in_which_the_queue_was_made(queue: Queue) -> None:
+    variable: ContextVar[str] = ContextVar("variable", default="nothing")
+    seen: list[str] = []
+
+    @queue.handler
+    async def deliver(message: Message, _payload: AsyncPayload) -> None:
+        seen.append(variable.get())
+        variable.set(message.id)
+        await asyncio.sleep(0.01)
+        assert message.id == variable.get() == current_message_id()
+
+    variable.set("outside")
+    fill(queue, 3)
+    queue.run(until_idle=True)
+
+    assert ["nothing"] * 3 == seen
+    assert 3 == queue.counters.snapshot()["delivered"]
 
 
 def test_a_coroutine_may_run_a_child_process(queue: Queue) -> None:

@@ -152,15 +152,16 @@ class HandlerLoop:
     def _begin_waiting(self) -> None:
         loop = asyncio.get_running_loop()
         with self._lock:
-            begin = list(self._waiting)
+            first = list(self._waiting)
             self._waiting.clear()
-            self._running.update(begin)
-        for ready in begin:
+            self._running.update(first)
+        for ready in first:
             if self._cancelled:
                 self._finished(ready)
             else:
                 name = f"retryspool-handler-{ready.job.record.id}"
-                task = loop.create_task(self._runner.run_async(ready, self._stops), name=name, context=Context())
+                begin = partial(loop.create_task, self._runner.run_async(ready, self._stops), name=name)
+                task = Context().run(begin)  # and not context=…, which not every task factory takes
                 self._tasks.add(task)
                 task.add_done_callback(partial(self._task_done, ready))
         self._end_if_idle()
