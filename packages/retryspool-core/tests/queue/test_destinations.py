@@ -23,8 +23,10 @@ from retryspool import (
     RetryableError,
     RouteError,
     RouteOptions,
+    Spool,
     State,
 )
+from retryspool.memory import MemoryData, MemoryMeta
 from retryspool.model import utc_now
 from retryspool.queue import Outgoing, QueueSettings
 
@@ -236,6 +238,25 @@ def test_a_narrow_destination_is_kept_busy(open_queue: OpenQueue) -> None:
 
     wait_until(lambda: handler.count("narrow") == 300)
     assert handler.most["narrow"] <= 2
+
+
+class _Deaf(MemoryMeta):
+    """Records in memory whose changes nobody is told of."""
+
+    def wait_for_change(self, timeout: float) -> bool:
+        threading.Event().wait(timeout)
+        return False
+
+
+def test_a_narrow_destination_is_kept_busy_where_no_backend_tells_of_changes(new_queue: NewQueue) -> None:
+    routes = {"narrow": RouteOptions(concurrency=2), "dead": RouteOptions(dead_after=0.2, rest_s=3600)}
+    queue = new_queue(spool=Spool(_Deaf(), MemoryData()), routes=routes, poll_s=60, batch_size=4)
+    queue.add_handler(handler := Destinations("dead"))
+    fill(queue, "dead", 20)
+    fill(queue, "narrow", 200)
+    queue.start()
+
+    wait_until(lambda: handler.count("narrow") == 200)
 
 
 def test_a_destination_that_has_no_message_left_when_its_rest_is_over_keeps_nobody(open_queue: OpenQueue) -> None:
