@@ -26,7 +26,7 @@ def test_messages_are_migrated(cli: Cli, queue: Queue, tmp_path: Path) -> None:
     document = cli("migrate", "--to", there, "--route", "a", "--json").json
 
     assert (3, 3) == (counted["messages"], document["messages"])
-    assert {"messages": 3, "size": 21, "finished": 0, "taken_back": 0, "busy": 0, "failed": {}} == document
+    assert {"messages": 3, "size": 21, "finished": 0, "begun_anew": 0, "busy": 0, "failed": {}} == document
     assert [kept] == cli("ls", "-q").lines
     assert set(ids) == set(cli("--spool", there, "ls", "-q").lines)
     assert (

@@ -18,7 +18,18 @@ from processes import processes
 from queues import Gate, Recorder, wait_until
 from transfer_works import CREATED, DUE, STATES, migrate, opened, payload_of, prepare
 
-from retryspool import NEVER, ZERO_TIME, Filter, MessageMetadata, Queue, QueueError, Spool, State, StateConflictError
+from retryspool import (
+    NEVER,
+    ZERO_TIME,
+    Filter,
+    MessageExistsError,
+    MessageMetadata,
+    Queue,
+    QueueError,
+    Spool,
+    State,
+    StateConflictError,
+)
 from retryspool.memory import MemoryData, MemoryMeta
 from retryspool.meta import WriteResult
 from retryspool.transfer import Migration, Moved
@@ -252,8 +263,8 @@ def test_what_comes_from_another_store_is_left_alone(source: Spool, target: Spoo
     assert ARRIVING in contents(target)["a"].headers
 
     with Spool(MemoryMeta(), MemoryData()) as other:
-        assert 0 == Migration(other, target).run().taken_back
-    assert 1 == Migration(source, target).run().taken_back
+        Migration(other, target).run()
+    assert 1 == Migration(source, target).run().begun_anew
     assert {"a"} == set(contents(target))
     assert State.INCOMING is contents(target)["a"].state
 
@@ -272,21 +283,72 @@ def test_a_run_that_another_has_overtaken_loses_nothing(source: Spool, target: S
     assert {} == contents(source)
 
 
-def test_a_copy_that_was_taken_back_leaves_the_message_at_the_source(source: Spool, target: Spool) -> None:
-    """One is held between its first two writes, while another takes its copy back, and is killed then."""
+@pytest.mark.parametrize("steps", [1, 2, 3])
+def test_a_run_that_is_slow_takes_no_copy_for_its_own(source: Spool, target: Spool, steps: int) -> None:
+    """One is held between its first two writes, while another comes so far, and is killed then."""
     put(source, "a")
-    slow, killed = Migration(source, target), Migration(source, target)
+    slow, other = Migration(source, target), Migration(source, target)
     leave = slow._leave
-    ids = (store_id(source.meta), store_id(target.meta))
-    slow._leave = lambda *given: (killed._finish(*ids), leave(*given))[1]  # type: ignore[method-assign]
 
+    def stop(*_: Any) -> Any:
+        raise KeyboardInterrupt
+
+    def held(*given: Any) -> Any:
+        changed = source.meta.update_meta("a", replace(source.get("a"), state=State.HOLD))
+        setattr(other, ("_leave", "_arrive", "_sweep")[steps - 1], stop)
+        with pytest.raises(KeyboardInterrupt):
+            other.run()
+        assert changed.version > 1
+        return leave(*given)
+
+    slow._leave = held  # type: ignore[method-assign]
     slow.run()
-    slow._leave = leave  # type: ignore[method-assign]
-    assert 1 == killed.moved.taken_back
-    assert {"a"} == set(contents(source)) | set(contents(target))
     Migration(source, target).run()
 
     assert {"a"} == set(contents(target))
+    assert State.HOLD is contents(target)["a"].state
+    assert {} == contents(source)
+
+
+def test_a_copy_is_taken_over_while_its_original_leaves(source: Spool, target: Spool) -> None:
+    put(source, "a")
+    first, second = Migration(source, target), Migration(source, target)
+    arrive = first._arrive
+    record = source.get("a")
+
+    def held(arrived: Any) -> None:
+        there = target.get("a")
+        target.meta.update_meta("a", there, if_version=there.version)  # as a run does that has read it before
+        arrive(arrived)
+
+    first._arrive = held  # type: ignore[method-assign]
+    first.run()
+
+    assert State.INCOMING is contents(target)["a"].state
+    assert isinstance(second._taken_over(record, store_id(source.meta), MessageExistsError("a")), MessageExistsError)
+
+
+def test_a_copy_whose_original_was_delivered_is_removed(source: Spool, target: Spool) -> None:
+    put(source, "a")
+    migration = Migration(source, target)
+    leave = migration._leave
+    migration._leave = lambda *given: (source.delete("a"), leave(*given))[1]  # type: ignore[method-assign]
+
+    migration.run()
+
+    assert {} == contents(target) == contents(source)
+
+
+def test_a_copy_of_another_message_of_the_same_id_is_told(source: Spool, target: Spool) -> None:
+    put(source, "a")
+    migration = Migration(source, target)
+    migration._leave = lambda *_: {}  # type: ignore[method-assign]
+    migration.run()
+    source.delete("a")
+    source.enqueue(MessageMetadata("a"), b"another", is_new=True)
+
+    assert {"message … exists already": 1} == dict(Migration(source, target).run().failed)
+    assert State.INCOMING is source.get("a").state
 
 
 def test_what_comes_later_is_followed(source: Spool, target: Spool) -> None:
@@ -374,3 +436,26 @@ def test_beside_workers_and_kills_each_message_is_delivered_once(tmp_path: Path)
     delivered = Path(log).read_text().split()
     assert ids == set(delivered)
     assert len(ids) == len(delivered)
+
+
+@pytest.mark.timeout(180)
+def test_runs_beside_each_other_that_are_killed_now_and_then_lose_nothing(tmp_path: Path) -> None:
+    source, target = str(tmp_path / "source"), str(tmp_path / "target")
+    ids = {f"m{number}" for number in range(600)}
+    with opened(source) as here, opened(target) as there:
+        for message_id in ids:
+            put(here, message_id, State.HOLD)
+        for round_ in range(1, 6):
+            with processes(2) as both:
+                for each in both:
+                    each.begin("transfer_works:migrate", source, target)
+                wait_until(lambda: there.meta.list_messages(State.HOLD).total > 80 * round_)  # noqa: B023
+                both[round_ % 2].kill()
+                wait_until(lambda: there.meta.list_messages(State.HOLD).total > 80 * round_ + 20)  # noqa: B023
+        migrate(source, target)
+        for spool in (here, there):
+            list(spool.reconcile(grace=timedelta(0)))
+
+        assert {} == contents(here)
+        assert ids == set(contents(there))
+        assert {State.HOLD} == {record.state for record in contents(there).values()}

@@ -69,7 +69,7 @@ def migrate_command(
     killed, is finished by the next. Deferred messages keep their due times, held ones are held there too; what a worker
     has at the moment stays, and is told: run it again, or --follow. What is paused is not carried over.
 
-    With --json a document: `{"messages", "size", "finished", "taken_back", "busy", "failed"}`. Exits with 1 if some
+    With --json a document: `{"messages", "size", "finished", "begun_anew", "busy", "failed"}`. Exits with 1 if some
     couldn't be moved.
     """
     from retryspool.transfer import Migration
@@ -126,8 +126,8 @@ def _print_moved(moved: Moved, *, dry_run: bool, as_json: bool) -> None:
         print_json({**asdict(moved), "failed": dict(moved.failed)})
         return
     click.echo(f"{messages(moved.messages)} {'would be ' if dry_run else ''}moved, {size_text(moved.size)}")
-    if moved.finished or moved.taken_back:
-        note(f"of an earlier run, {moved.finished:,} were finished and {moved.taken_back:,} begun anew")
+    if moved.finished or moved.begun_anew:
+        note(f"of an earlier run, {moved.finished:,} were finished and {moved.begun_anew:,} begun anew")
     if moved.busy:
         note(f"{messages(moved.busy)} stayed with a worker")
     for reason, count in moved.failed.most_common():

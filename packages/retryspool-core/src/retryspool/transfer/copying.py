@@ -6,9 +6,10 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from retryspool.data import CHUNK_BYTES
 from retryspool.errors import BackendError, BackendUnavailableError, DataExistsError, StorageError
 from retryspool.model import ZERO_TIME, MessageMetadata
-from retryspool.spool import Spool
+from retryspool.spool import ENCODING_HEADER, Spool
 
 __all__ = ["Copied", "Copier"]
 
@@ -91,6 +92,28 @@ class Copier:
             except (BackendError, OSError) as error:
                 _log.debug("message %s: decoded and encoded again, for as it is it can't be read: %s", record.id, error)
                 return None
+
+    def same_payload(self, record: MessageMetadata, there: MessageMetadata) -> bool:
+        """Tell whether a message's payload is that of its copy, which may be one of another message of the same id."""
+        if record.size != there.size:
+            return False
+        if record.checksum and there.checksum:
+            return record.checksum == there.checksum
+        with self._source.open_payload(record) as ours, self._target.open_payload(there) as theirs:
+            while (chunk := ours.read(CHUNK_BYTES)) == theirs.read(CHUNK_BYTES):
+                if not chunk:
+                    return True
+        return False
+
+    def renewed(self, there: MessageMetadata, wanted: MessageMetadata) -> MessageMetadata:
+        """Return a copy's record with what is wanted of it; what it says of its payload stays."""
+
+        def renewed(shown: MessageMetadata) -> MessageMetadata:
+            own = {name: value for name, value in shown.headers.items() if name == ENCODING_HEADER}
+            kept = {name: value for name, value in wanted.headers.items() if name != ENCODING_HEADER}
+            return replace(wanted, headers={**kept, **own}, size=shown.size, checksum=shown.checksum)
+
+        return self._target.changed(there, renewed)
 
     def _copied(self, record: MessageMetadata) -> Copied:
         return Copied(record, self._target.meta.get_meta(record.id))

@@ -8,19 +8,29 @@ Each message goes through four writes, any of which may be the last of a run tha
 3. at the target, the mark is removed: from now on it's delivered there;
 4. at the source, it's deleted.
 
-So a message is never delivered by both, nor lost. What a run that was cut off left between 1 and 4 is finished by the
-next one, or taken back; several may run at once.
+So a message is never delivered by both, nor lost. What a run that was cut off left is finished by the next one: a
+message that is leaving arrives; a copy whose original isn't leaving is taken over, and removed only when the source is
+done with that. (One that was removed and made again would have the version of the first: a run that was slow could take
+it for its own.) Several may run at once.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from contextlib import suppress
+from dataclasses import dataclass, field
 from threading import Event
 
-from retryspool.errors import DataNotFoundError, MessageNotFoundError, QueueError, StateConflictError, StorageError
-from retryspool.meta import Delete, Update, Write
+from retryspool.errors import (
+    DataNotFoundError,
+    MessageExistsError,
+    MessageNotFoundError,
+    QueueError,
+    StateConflictError,
+    StorageError,
+)
+from retryspool.meta import Delete, Update
 from retryspool.model import MessageMetadata, State, utc_now
 from retryspool.queue.bulk import at_rest, batched
 from retryspool.queue.filtering import Filter
@@ -48,8 +58,8 @@ class Moved:
     """Of their payloads, in bytes."""
     finished: int = 0
     """Whose move an earlier run had begun, and that was finished."""
-    taken_back: int = 0
-    """Whose move an earlier run had begun, and that were left at the source, to begin anew."""
+    begun_anew: int = 0
+    """Whose copy another run had left at the target, and that was taken over."""
     busy: int = 0
     """That a worker at the source had when they were looked at last."""
     failed: Counter[str] = field(default_factory=_counter)
@@ -87,11 +97,11 @@ class Migration:
         from_here, to_there = store_id(self._source.meta), store_id(self._target.meta)
         if from_here and from_here == to_there:
             raise QueueError("source and target are the same store")
-        self._finish(from_here, to_there)
+        self._finish(to_there)
         while not stop.is_set():
             before = self.moved.messages
             if self.moved.failed:
-                self._finish(from_here, to_there)
+                self._finish(to_there)
             self.moved.failed.clear()
             self.moved.busy = 0
             for batch in batched(self._movable(), self._batch_size):
@@ -103,6 +113,7 @@ class Migration:
                 self._wait(stop)
             elif self.moved.messages == before:
                 break
+        self._sweep(from_here)
         return self.moved
 
     def count(self) -> Moved:
@@ -132,6 +143,8 @@ class Migration:
     def _move(self, batch: Sequence[MessageMetadata], from_here: str, to_there: str) -> None:
         copied: list[Copied] = []
         for record, result in self._copier.copy(batch, lambda record: self._arriving(record, from_here)):
+            if isinstance(result, MessageExistsError):
+                result = self._taken_over(record, from_here, result)  # noqa: PLW2901 -- in its place
             if isinstance(result, Copied):
                 copied.append(result)
             elif not self._is_gone(record, result):
@@ -151,8 +164,10 @@ class Migration:
         return marked(record, ARRIVING, Mark(_state(record), from_here))
 
     def _is_gone(self, record: MessageMetadata, error: StorageError) -> bool:
-        """Tell whether a message couldn't be copied since it's done with by now."""
-        if not isinstance(error, (DataNotFoundError, MessageNotFoundError)):
+        """Tell whether a message couldn't be copied since it's done with by now, or has changed."""
+        if isinstance(error, (MessageNotFoundError, StateConflictError)):
+            return True
+        if not isinstance(error, DataNotFoundError):
             return False
         try:
             self._source.meta.get_meta(record.id)
@@ -169,34 +184,60 @@ class Migration:
             for each in copied
         ]
         left: dict[str, MessageMetadata] = {}
-        unwanted: list[Write] = []
         for each, result in zip(copied, self._source.meta.apply(writes), strict=True):
             if isinstance(result, MessageMetadata):
                 left[each.record.id] = result
-            elif isinstance(result, (StateConflictError, MessageNotFoundError)):
-                unwanted.append(Delete(each.record.id, if_version=each.arrived.version))
-            else:  # nobody knows whether it had its effect: the next run finds out
-                self._fail(each.record, result)
-        if unwanted:
-            self._target.apply(unwanted)
+            elif not isinstance(result, (StateConflictError, MessageNotFoundError)):
+                self._fail(each.record, result)  # nobody knows whether it had its effect: the next run finds out
         return left
 
     def _arrive(self, arrived: Sequence[tuple[MessageMetadata, Mark]]) -> None:
-        """Let messages be delivered at the target. One that isn't there any more was, by another run.
+        """Let messages be delivered at the target whose originals are marked as leaving.
+
+        One that isn't there any more, or isn't marked, has arrived by another run. One that has another version was
+        taken over by another run, which has copied the same.
 
         :raises StorageError: the target fails; the next run goes on from here
         """
-        writes = [Update(unmarked(record, ARRIVING, mark), if_version=record.version) for record, mark in arrived]
-        for result in self._target.meta.apply(writes) if writes else ():
-            if isinstance(result, StorageError) and not isinstance(result, (StateConflictError, MessageNotFoundError)):
-                raise result
+        while arrived:
+            writes = [Update(unmarked(record, ARRIVING, mark), if_version=record.version) for record, mark in arrived]
+            results = self._target.meta.apply(writes)
+            again: list[tuple[MessageMetadata, Mark]] = []
+            for (record, mark), result in zip(arrived, results, strict=True):
+                if isinstance(result, StateConflictError):
+                    with suppress(MessageNotFoundError):
+                        current = self._target.meta.get_meta(record.id)
+                        if mark_of(current, ARRIVING) is not None:
+                            again.append((current, mark))
+                elif isinstance(result, StorageError) and not isinstance(result, MessageNotFoundError):
+                    raise result
+            arrived = again
+
+    def _taken_over(self, record: MessageMetadata, from_here: str, exists: MessageExistsError) -> Copied | StorageError:
+        """Take over the copy that another run has left; returns the error if what is there is no such copy."""
+        try:
+            there = self._target.meta.get_meta(record.id)
+            mark = mark_of(there, ARRIVING)
+            if mark is None or mark.store != from_here or not self._copier.same_payload(record, there):
+                return exists
+            # After the look at the target: had another run copied a later version since, this write would fail.
+            if self._source.meta.get_meta(record.id).version != record.version:
+                return MessageNotFoundError(record.id)
+            wanted = self._arriving(self._source.opened(record), from_here)
+            taken = self._target.meta.update_meta(
+                record.id, self._copier.renewed(there, wanted), if_version=there.version
+            )
+        except StorageError as error:
+            return error
+        self.moved.begun_anew += 1
+        return Copied(record, taken)
 
     def _fail(self, record: MessageMetadata, error: object) -> None:
         self.moved.failed[str(error).replace(repr(record.id), "…")] += 1
 
     # -- what an earlier run left --------------------------------------------------------------------------------------
 
-    def _finish(self, from_here: str, to_there: str) -> None:
+    def _finish(self, to_there: str) -> None:
         for record in self._source.meta.iter_messages(State.ACTIVE, self._batch_size):
             mark = mark_of(record, LEAVING)
             if mark is not None:
@@ -207,10 +248,6 @@ class Migration:
                     )
                     raise QueueError(msg)
                 self._finish_leaving(record)
-        for record in self._target.meta.iter_messages(State.ACTIVE, self._batch_size):
-            mark = mark_of(record, ARRIVING)
-            if mark is not None and mark.store == from_here:
-                self._take_back(record)
 
     def _finish_leaving(self, record: MessageMetadata) -> None:
         try:
@@ -224,23 +261,16 @@ class Migration:
         self._source.apply([Delete(record.id, if_version=record.version)])
         self.moved.finished += 1
 
-    def _take_back(self, arrived: MessageMetadata) -> None:
-        """Remove a copy at the target that the source has not let go.
-
-        Another run may be about to mark its original as leaving: that is prevented by a new version.
-        """
-        try:
-            record = self._source.meta.get_meta(arrived.id)
-            if mark_of(record, LEAVING) is not None:
-                return  # that run has, and finishes it
-            if at_rest(record, utc_now()) is not None:  # else a claim has made a new version of it
-                self._source.meta.update_meta(record.id, replace(record), if_version=record.version)
-        except MessageNotFoundError:  # it's done with at the source, and so can't be marked any more
-            pass
-        except StateConflictError:
-            return
-        self._target.apply([Delete(arrived.id, if_version=arrived.version)])
-        self.moved.taken_back += 1
+    def _sweep(self, from_here: str) -> None:
+        """Remove copies at the target that the source is done with."""
+        for arrived in self._target.meta.iter_messages(State.ACTIVE, self._batch_size):
+            mark = mark_of(arrived, ARRIVING)
+            if mark is None or mark.store != from_here:
+                continue
+            try:
+                self._source.meta.get_meta(arrived.id)
+            except MessageNotFoundError:
+                self._target.apply([Delete(arrived.id, if_version=arrived.version)])
 
 
 def _state(record: MessageMetadata) -> State:
