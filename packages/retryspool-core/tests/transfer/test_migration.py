@@ -24,6 +24,7 @@ from retryspool import (
     Filter,
     MessageExistsError,
     MessageMetadata,
+    MessageNotFoundError,
     Queue,
     QueueError,
     Spool,
@@ -326,6 +327,21 @@ def test_a_copy_is_taken_over_while_its_original_leaves(source: Spool, target: S
 
     assert State.INCOMING is contents(target)["a"].state
     assert isinstance(second._taken_over(record, store_id(source.meta), MessageExistsError("a")), MessageExistsError)
+
+
+def test_a_copy_is_not_made_older_than_it_is(source: Spool, target: Spool) -> None:
+    """One has read the original, and finds the copy of a later version of it, which is about to arrive."""
+    old = put(source, "a")
+    source.meta.update_meta("a", replace(old, state=State.HOLD))
+    other = Migration(source, target)
+    other._leave = lambda *_: {}  # type: ignore[method-assign]
+    other.run()
+    copied = target.get("a")
+
+    result = Migration(source, target)._taken_over(old, store_id(source.meta), MessageExistsError("a"))
+
+    assert isinstance(result, MessageNotFoundError)
+    assert copied == target.get("a")
 
 
 def test_a_copy_whose_original_was_delivered_is_removed(source: Spool, target: Spool) -> None:
