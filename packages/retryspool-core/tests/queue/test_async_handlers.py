@@ -9,6 +9,7 @@ import sys
 import textwrap
 import threading
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
@@ -26,6 +27,7 @@ from retryspool import (
     PermanentError,
     Queue,
     RetryableError,
+    RouteOptions,
     Spool,
     State,
     current_message_id,
@@ -180,6 +182,27 @@ def test_no_more_run_at_once_than_are_to_however_many_are_claimed(new_queue: New
     wait_until(lambda: queue.counters.snapshot()["delivered"] == 20)
 
     assert 5 == handler.most
+
+
+def test_a_destination_limits_coroutines_as_it_does_functions(new_queue: NewQueue) -> None:
+    queue = new_queue(concurrency=50, routes={"narrow": RouteOptions(concurrency=3, initial_concurrency=3)})
+    running = Counter[str]()
+    most = Counter[str]()
+
+    @queue.handler
+    async def deliver(message: Message, _payload: AsyncPayload) -> None:
+        running[message.route] += 1
+        most[message.route] = max(most[message.route], running[message.route])
+        await asyncio.sleep(0.01)
+        running[message.route] -= 1
+
+    for route in ("narrow", ""):
+        queue.enqueue_many(Outgoing(payload=b"", route=route) for _ in range(60))
+    queue.run(until_idle=True)
+
+    assert 3 == most["narrow"]
+    assert 3 < most[""] <= 50
+    assert 120 == queue.counters.snapshot()["delivered"]
 
 
 def test_a_function_that_is_added_later_has_as_many_threads_as_others(new_queue: NewQueue) -> None:
