@@ -64,7 +64,7 @@ SECTIONS: dict[str, dict[str, _Entry]] = {
     },
     "Try": {
         "demo": _Entry("demo", "Watch messages survive a failing receiver and a killed worker."),
-        "conformance": _Entry("conformance", "Prove a backend, or a middleware, against the contract, clause by clause."),
+        "conformance": _Entry("conformance", "Prove a backend or a middleware against the contract."),
         "bench": _Entry("bench", "Measure a spool on this disk, against the disk itself."),
         "completion": _Entry("completion", "Print the shell's completion script."),
     },
