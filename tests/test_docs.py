@@ -349,10 +349,24 @@ def test_the_docs_name_every_method_of_a_backend(interface: type) -> None:
 def test_the_docs_name_every_bug_of_the_go_queue_with_a_test_that_there_is() -> None:
     source = (ROOT / "packages/retryspool-core/tests/queue/test_go_bugs.py").read_text()
     tests = set(re.findall(r"^def (test_\w+)", source, re.MULTILINE))
-    named = re.findall(r"`(test_(\d\d)_\w+)`", PAGES["docs/bugs.md"])
+    named = re.findall(r"`(test_(\d\d)_\w+)`", PAGES["docs/bugs.md"].partition("\n## ")[0])
 
     assert tests == {name for name, _ in named}
     assert {f"{number:02}" for number in range(1, 16)} == {number for _, number in named}
+
+
+def test_the_docs_name_every_bug_of_the_field_with_tests_that_there_are() -> None:
+    table = PAGES["docs/bugs.md"].partition("\n## ")[2]
+    rows = re.findall(r"^\| (\w[^|]*) \| ([^|]+) \| ([^|]+) \|$", table, re.MULTILINE)[1:]  # without the head
+    named = {bug: set(re.findall(r"`(test_\w+)`", tests)) for bug, _, tests in rows}
+    sources = {path: path.read_text() for folder in ("packages", "tests") for path in ROOT.glob(f"{folder}/**/*.py")}
+    there = set(re.findall(r"^ *def (test_\w+)", "".join(sources.values()), re.MULTILINE))
+    ours = [text for path, text in sources.items() if path.name.startswith("test_field_")]
+
+    assert 15 == len(named)
+    assert [] == [bug for bug, tests in named.items() if not tests]
+    assert set() == set().union(*named.values()) - there
+    assert set() == set(re.findall(r"^def (test_\w+)", "".join(ours), re.MULTILINE)) - set().union(*named.values())
 
 
 # -- what is shown is what there is ------------------------------------------------------------------------------------

@@ -192,8 +192,8 @@ class Soak:
     _numbers: Iterator[int] = field(default_factory=itertools.count)
     _read: dict[Path, int] = field(default_factory=dict[Path, int])
     _accepted: int = 0
-    _frozen: dict[str, tuple[Player, float, float]] = field(default_factory=dict[str, tuple[Player, float, float]])
-    """Since when, and for how long."""
+    _frozen: dict[str, threading.Timer] = field(default_factory=dict[str, threading.Timer])
+    """By the name of the process, what will thaw it."""
 
     def begin(self, role: str) -> Player:
         ledger = Path(self.place.folder) / f"{role}-{next(self._numbers)}.ledger"
@@ -211,7 +211,8 @@ class Soak:
             with self.place.open() as seen:
                 self._disturb(spared, others, seen)
         finally:
-            self._thaw(at_once=True)
+            for timer in list(self._frozen.values()):
+                timer.join()
             for player in (*spared, *others):
                 self._kill(player)
 
@@ -230,7 +231,6 @@ class Soak:
                 sampled = now + min(1.0, self.pause_s)
             if disturbed and now >= disturbed:
                 self._disturb_once(others)
-            self._thaw()
             if now >= disturbed:
                 disturbed = time.monotonic() + self.pause_s * random.uniform(0.5, 1.5)
             time.sleep(0.05)
@@ -278,17 +278,22 @@ class Soak:
         others.append(self.begin(victim.role))
 
     def _freeze(self, player: Player) -> None:
-        """Freeze a process for so long that others take over what it holds."""
-        self._frozen[player.ledger.stem] = (player, time.monotonic(), random.uniform(1.1, 1.5) * LEASE_S)
+        """Freeze a process for so long that others take over what it holds.
+
+        Another thread thaws it: this one may itself wait for a lock that the frozen one holds.
+        """
+        began = time.monotonic()
+        self._frozen[player.ledger.stem] = timer = threading.Timer(
+            random.uniform(1.1, 1.5) * LEASE_S, self._thaw, (player, began)
+        )
         player.process.send_signal(signal.SIGSTOP)
+        timer.start()
         self.faults["workers frozen"] += 1
 
-    def _thaw(self, *, at_once: bool = False) -> None:
-        for name, (player, began, for_s) in list(self._frozen.items()):
-            if at_once or time.monotonic() - began > for_s:
-                del self._frozen[name]
-                player.frozen.append((began, time.monotonic()))
-                player.process.send_signal(signal.SIGCONT)
+    def _thaw(self, player: Player, began: float) -> None:
+        player.process.send_signal(signal.SIGCONT)
+        player.frozen.append((began, time.monotonic()))
+        del self._frozen[player.ledger.stem]
 
     @staticmethod
     def _kill(player: Player) -> None:
