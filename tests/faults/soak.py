@@ -11,8 +11,8 @@ stores and at the servers, is sampled, and in its second half none of it may ris
 the end the ledgers must say that
 
 - every acknowledged message was delivered, whole, or bounced as its handler said; none is left;
-- what was delivered twice was in a process that was killed, or frozen for longer than a lease, or enqueued twice
-  because its first answer was lost;
+- what was delivered twice was in a process that was killed, or frozen for longer than a lease; or, in files, in one
+  that waited that long for a lock of one that was frozen; or was enqueued twice because its first answer was lost;
 - nothing is left over: no payload, no temporary file, no row, no more keys than a store has that is empty.
 """
 
@@ -30,148 +30,22 @@ import tempfile
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import BinaryIO
 
-from kill_rounds import Player, lines, open_ledger
+from kill_rounds import Player, lines
 from soak_figures import Figures, kind_of, of_files, of_process, of_server
+from soak_players import LEASE_S, PATIENCE_S, WAITING, Place, enqueue, work
 
-from retryspool import (
-    BackendUnavailableError,
-    FixedRetry,
-    Message,
-    Outgoing,
-    PermanentError,
-    Queue,
-    RetryableError,
-    Severity,
-    State,
-)
+from retryspool import Queue, Severity
 from retryspool_cli.servers import SERVERS, Server
 
-LEASE_S = 3.0
-WAITING = 500
-"""About so many messages wait at the most: those who enqueue wait for those who work."""
-PATIENCE_S = 90.0
 SETTLING_S = 5.0
 """How long before the kill of its process a delivery may have begun that it had not settled yet."""
-_PADDING = b"x" * 20_000
 ROLES = {"enqueue": "producer", "work": "worker"}
-
-
-# -- what is soaked ----------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where the spool is."""
-
-    folder: str
-    meta: str
-    data: str
-    fail: float
-    """The share of deliveries that fail."""
-
-    def open(self) -> Queue:
-        """Open it, as soon as its servers are there."""
-        until = time.monotonic() + PATIENCE_S
-        while True:
-            try:
-                return self._open()
-            except BackendUnavailableError:
-                if time.monotonic() > until:
-                    raise
-                time.sleep(0.1)
-
-    def _open(self) -> Queue:
-        return Queue.open(
-            meta=self.meta,
-            data=self.data,
-            policies={"soon": FixedRetry(0.3)},
-            retry_policy="soon",
-            lease_s=LEASE_S,
-            poll_s=1,
-            concurrency=4,
-            on_bounce="delete",
-            max_lost_deliveries=1000,
-            max_attempts=100,
-            unhandled_delay_s=1,
-        )
-
-
-def enqueue(place: Place, ledger: Path) -> None:
-    """Enqueue for ever, by one and by a hundred; an id that wasn't acknowledged is tried again."""
-    note = open_ledger(ledger)
-    pause = threading.Event()
-    with place.open() as queue:
-        for number in itertools.count():
-            ids = [f"{ledger.stem}-{number}-{each}" for each in range(random.choice((1, 100)))]
-            while ids:
-                try:
-                    while queue.count(State.INCOMING) > WAITING:
-                        pause.wait(0.02)
-                    ids = _enqueue_once(queue, ids, note)
-                except BackendUnavailableError:
-                    pass
-                if ids:
-                    pause.wait(0.05)
-                    for message_id in ids:
-                        note("again", message_id)
-
-
-def _enqueue_once(queue: Queue, ids: list[str], note: Callable[[str, str], None]) -> list[str]:
-    """Enqueue messages; returns which of them have to be tried again."""
-    batch = [
-        Outgoing(payload=_payload(message_id), message_id=message_id, route=f"route-{hash(message_id) % 20}")
-        for message_id in ids
-    ]
-    left: list[str] = []
-    for message_id, result in zip(ids, queue.enqueue_many(batch, if_exists="skip"), strict=True):
-        if isinstance(result, BackendUnavailableError):
-            left.append(message_id)
-        elif isinstance(result, Exception):
-            raise result
-        else:
-            note("accepted", message_id)
-    return left
-
-
-def _payload(message_id: str) -> bytes:
-    """Return what the message of an id holds: a tenth of them is large."""
-    return message_id.encode() + (_PADDING if message_id.endswith("3") else b"")
-
-
-def work(place: Place, ledger: Path, *, until_idle: bool = False) -> None:
-    """Work, for ever or until there's nothing left to do."""
-    note = open_ledger(ledger)
-    with place.open() as queue:
-
-        @queue.handler
-        def deliver(message: Message, payload: BinaryIO) -> None:
-            note("begun", message.id)
-            if payload.read() != _payload(message.id):
-                note("torn", message.id)
-            what = random.random()
-            if what < place.fail:
-                note("failed", message.id)
-                if what < place.fail / 4:
-                    raise PermanentError("gone")
-                if what < place.fail / 2:
-                    raise RetryableError("later", after=timedelta(seconds=random.uniform(0, 1)))
-                raise ConnectionError("no answer")
-            note("done", message.id)
-
-        @queue.bounce_handler
-        def tell(message: Message, payload: BinaryIO) -> None:
-            note("begun", message.id)
-            payload.read(10)
-            note("done", message.id)
-
-        queue.run(until_idle=until_idle)
 
 
 # -- who makes the faults ----------------------------------------------------------------------------------------------
@@ -345,26 +219,42 @@ def account(soak: Soak) -> list[str]:
             case _:
                 wrong.append(f"{message_id} was {what}")
     wrong += [f"{message_id} is lost" for message_id in accepted - ended.keys()]
-    wrong += [
-        f"{message_id} was delivered again; {player.ledger.stem} was neither killed nor frozen over it"
-        for message_id, begun in attempts.items()
-        if message_id not in again
-        for moment, player in begun[:-1]
-        if not _is_excused(moment, player)
-    ]
+    known = {message_id: begun for message_id, begun in attempts.items() if message_id not in again}
+    unexcused, held_up = _delivered_again(soak, known)
+    wrong += unexcused
     twice = sum(1 for count in ended.values() if count > 1)
     faults = ", ".join(f"{count} {name}" for name, count in sorted(soak.faults.items()))
     print(f"faults: {faults}")  # noqa: T201 -- the account
     print(  # noqa: T201 -- the account
         f"accepted {len(accepted)}, done {len(ended)}, failed on the way {failed}, "
-        f"done twice {twice}, enqueued again {len(again)}, wrong {len(wrong)}"
+        f"done twice {twice}, begun again by a lock {held_up}, enqueued again {len(again)}, wrong {len(wrong)}"
     )
     return wrong
 
 
+def _delivered_again(soak: Soak, attempts: Mapping[str, Sequence[tuple[float, Player]]]) -> tuple[list[str], int]:
+    """Return which messages were delivered again for no reason, and how many deliveries a lock may have held up."""
+    wrong: list[str] = []
+    held_up = 0
+    frozen = [each for player in soak.players for each in player.frozen] if soak.place.meta.startswith("fs:") else []
+    for message_id, begun in attempts.items():
+        for moment, player in begun[:-1]:
+            if _is_excused(moment, player):
+                continue
+            if _is_within(frozen, moment):
+                held_up += 1
+            else:
+                wrong.append(f"{message_id} was delivered again; {player.ledger.stem} was not killed or frozen over it")
+    return wrong, held_up
+
+
 def _is_excused(moment: float, player: Player) -> bool:
     was_killed = player.killed is not None and player.killed - moment <= SETTLING_S
-    return was_killed or any(began - SETTLING_S <= moment <= ended for began, ended in player.frozen)
+    return was_killed or _is_within(player.frozen, moment)
+
+
+def _is_within(frozen: Sequence[tuple[float, float]], moment: float) -> bool:
+    return any(began - SETTLING_S <= moment <= ended for began, ended in frozen)
 
 
 def leftovers(soak: Soak) -> list[str]:
