@@ -88,7 +88,9 @@ class Soak:
             for timer in list(self._frozen.values()):
                 timer.join()
             for player in (*spared, *others):
-                self._kill(player)
+                player.process.kill()
+            for player in (*spared, *others):
+                self._note_end(player)
 
     def _disturb(self, spared: Sequence[Player], others: list[Player], seen: Queue) -> None:
         said = time.monotonic()
@@ -173,6 +175,10 @@ class Soak:
     def _kill(player: Player) -> None:
         assert player.process.poll() is None, f"{player.ledger.stem} ended by itself"
         player.process.kill()
+        Soak._note_end(player)
+
+    @staticmethod
+    def _note_end(player: Player) -> None:
         player.process.wait()
         player.killed = time.monotonic()
 

@@ -28,7 +28,9 @@ class Kind:
 
 MEMORY_MIB = Kind(0.05, 3)
 HANDLES = Kind(0.05, 2)
-"""Descriptors, threads, connections: they come and go, by one or two."""
+"""Descriptors and threads: they come and go, by one or two."""
+CONNECTIONS = Kind(0.25, 4)
+"""They are few again after each restart of the server, and of a process."""
 
 
 def backlog(most: int) -> Kind:
@@ -152,5 +154,5 @@ def kind_of(name: str, most_waiting: int) -> Kind:
     if what in PROCESS_KINDS:
         return PROCESS_KINDS[what]
     if what in {"connections", "temporary"}:
-        return HANDLES if what == "connections" else Kind(0.05, 10)
+        return CONNECTIONS if what == "connections" else Kind(0.05, 10)
     return MEMORY_MIB if what.endswith("MiB") else backlog(most_waiting)
