@@ -119,7 +119,12 @@ def work(place: Place, ledger: Path, *, until_idle: bool = False) -> None:
         @queue.handler
         def deliver(message: Message, payload: BinaryIO) -> None:
             note("begun", message.id)
-            if payload.read() != _payload(message.id):
+            try:
+                content = payload.read()
+            except BaseException as error:
+                note(f"unreadable-{type(error).__name__}", message.id)
+                raise
+            if content != _payload(message.id):
                 note("torn", message.id)
             what = random.random()
             if what < place.fail:
