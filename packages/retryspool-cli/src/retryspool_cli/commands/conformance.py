@@ -53,7 +53,7 @@ def conformance_command(
     report: Sequence[str],
     seed: int | None,
 ) -> int:
-    """Prove a backend, or a middleware, against the contract, clause by clause.
+    """Prove a backend or a middleware against the contract.
 
     The backend is named by its URL: the suite works in namespaces of its own there, and removes them. A name alone,
     such as redis, stands for a throw-away server from a wheel, or for a temporary folder; that of a middleware, such as
