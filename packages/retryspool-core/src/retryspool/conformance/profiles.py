@@ -23,6 +23,8 @@ class Profile:
     clients: int
     operations: int
     """Histories that are checked for linearizability, their clients, and the operations of each client."""
+    races: int
+    """How often a race for one payload is run."""
     racers: int
     """Threads of a race."""
     processes: int
@@ -44,12 +46,13 @@ PROFILES = {
     for profile in (
         Profile(  # under a minute for one backend
             name="quick",
-            examples=15,
-            model_runs=15,
+            examples=12,
+            model_runs=12,
             model_steps=25,
-            histories=10,
+            histories=6,
             clients=3,
             operations=12,
+            races=4,
             racers=8,
             processes=2,
             messages=100,
@@ -66,6 +69,7 @@ PROFILES = {
             histories=100,
             clients=4,
             operations=25,
+            races=8,
             racers=32,
             processes=4,
             messages=1_000,
@@ -82,6 +86,7 @@ PROFILES = {
             histories=5_000,
             clients=8,
             operations=40,
+            races=100,
             racers=64,
             processes=16,
             messages=10_000,

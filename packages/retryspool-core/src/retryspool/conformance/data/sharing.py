@@ -22,8 +22,8 @@ _AT_ONCE = 8
 class SharingTests(DataSuite):
     @clause("DATA-7", level=Level.CONCURRENT)
     def test_of_many_that_store_if_absent_one_wins(self, data: DataBackend, profile: Profile) -> None:
-        for turn in range(8):
-            name, size = f"m{turn}", 30 + turn * 40_000
+        for turn in range(profile.races):
+            name, size = f"m{turn}", 30 + turn * 80_000
             results = race(
                 profile.racers,
                 lambda racer, turn=turn, name=name, size=size: data.store_data(  # type: ignore[misc]
@@ -38,8 +38,8 @@ class SharingTests(DataSuite):
             assert size == sizes(data)[name]
 
     @clause("DATA-7", level=Level.CONCURRENT)
-    def test_of_many_open_writers_if_absent_one_wins(self, data: DataBackend) -> None:
-        for turn in range(8):
+    def test_of_many_open_writers_if_absent_one_wins(self, data: DataBackend, profile: Profile) -> None:
+        for turn in range(profile.races):
             everyone = threading.Barrier(_AT_ONCE)
 
             def write(racer: int, turn: int = turn, everyone: threading.Barrier = everyone) -> int:
