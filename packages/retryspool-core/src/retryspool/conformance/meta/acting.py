@@ -12,7 +12,7 @@ from typing import Any
 
 from retryspool.conformance.finishing import PATIENCE_S
 from retryspool.errors import MessageNotFoundError, StorageError
-from retryspool.meta import MetaBackend, Store
+from retryspool.meta import ListOptions, MetaBackend, Store
 from retryspool.model import MessageMetadata, State
 
 __all__ = [
@@ -85,8 +85,8 @@ def populated(meta: MetaBackend) -> dict[State, list[str]]:
     """Return the states that hold messages, and their ids: as listed, as counted and as iterated."""
     found: dict[State, list[str]] = {}
     for state in State:
-        listed = meta.list_messages(state)
         iterated = list(meta.iter_messages(state))
+        listed = meta.list_messages(state, ListOptions(limit=len(iterated) + 1))
         assert sorted(listed.message_ids) == sorted(ids(iterated)), f"{state} is listed otherwise than iterated"
         assert len(iterated) == listed.total, f"{state} is counted otherwise than iterated"
         assert {state} >= {record.state for record in iterated}, f"a record of another state is in {state}"

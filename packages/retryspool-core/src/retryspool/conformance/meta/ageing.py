@@ -8,7 +8,6 @@ from datetime import datetime, timedelta
 from hypothesis import strategies as st
 
 from retryspool.conformance.exploring import explore
-from retryspool.conformance.finishing import finish
 from retryspool.conformance.marks import Level, clause
 from retryspool.conformance.meta.acting import HOUR, WORK, fill, forget, ids, store
 from retryspool.conformance.meta_suite import MetaSuite, OpenMeta
@@ -112,14 +111,15 @@ class AgeingTests(MetaSuite):
     @clause("META-60", level=Level.CONCURRENT)
     def test_claims_of_either_order_share_the_messages_out(self, meta: MetaBackend, profile: Profile) -> None:
         names = [f"m{number:04}" for number in range(profile.messages)]
+        few = max(3, profile.messages // 100)
         for number in range(4):
             fill(meta, names[number::4], priority=number)
 
         def take(racer: int) -> list[str]:
             taken: list[str] = []
-            while claimed := meta.claim(WORK, limit=3, lease=HOUR, owner=f"w{racer}", oldest_first=racer % 2 == 0):
+            while claimed := meta.claim(WORK, limit=few, lease=HOUR, owner=f"w{racer}", oldest_first=racer % 2 == 0):
                 taken += ids(claimed)
             return taken
 
-        shares = finish(lambda: race(profile.racers, take))
+        shares = race(profile.racers, take)
         assert names == sorted(each for share in shares if isinstance(share, list) for each in share)
