@@ -26,7 +26,7 @@ MIB = 1024 * 1024
 SMALL = 100
 """How many payloads of 1 KiB there are in a round."""
 LARGE = 64 * MIB
-PARTS = 3
+PARTS = 11
 
 
 class Bare:
