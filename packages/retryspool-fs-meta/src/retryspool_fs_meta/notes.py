@@ -10,17 +10,16 @@ import os
 from collections.abc import Iterator
 
 from retryspool.errors import InvalidOptionError
-from retryspool.files import TEMPORARY_PREFIX, Durability, Presence, unlink_if_there, write_all
+from retryspool.files import TEMPORARY_PREFIX, Durability, Presence, unlink_if_there
 from retryspool.meta import check_note
 from retryspool.model import Finding, Severity
 from retryspool_fs_meta.layout import NOTES_FOLDER, Layout
+from retryspool_fs_meta.temporary import READ_FLAGS, TemporaryFiles
 
 __all__ = ["Notes"]
 
 _SUFFIX = ".txt"
 _END = b"\n"
-_READ_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-_NEW_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
 _MOST_BYTES = 64 * 1024 + len(_END)
 _NOT_A_FILE = {errno.ELOOP, errno.ENXIO}
 _NO_FILE = "it's no regular file"
@@ -37,8 +36,7 @@ class Notes:
     def __init__(self, layout: Layout, durability: Durability, presence: Presence, *, file_mode: int | None) -> None:
         self._directory = layout.notes
         self._durability = durability
-        self._presence = presence
-        self._file_mode = 0o666 if file_mode is None else file_mode
+        self._temporary = TemporaryFiles(durability, presence, file_mode=file_mode)
 
     def read(self) -> dict[str, str]:
         """Return all notes that can be read."""
@@ -59,12 +57,7 @@ class Notes:
         if text is None:
             unlink_if_there(path)
         else:
-            temporary = self._written(text.encode() + _END)
-            try:
-                os.rename(temporary, path)
-            except BaseException:
-                unlink_if_there(temporary)
-                raise
+            self._temporary.replace(self._directory, text.encode() + _END, path)
         self._durability.sync_names(self._directory)
 
     def findings(self) -> Iterator[Finding]:
@@ -104,20 +97,6 @@ class Notes:
             raise _DamagedError(str(error)) from error
         return text
 
-    def _written(self, raw: bytes) -> str:
-        """Write a temporary file, and return its path."""
-        path = f"{self._directory.path}/{self._presence.temporary_name()}"
-        fd = os.open(path, _NEW_FLAGS, self._file_mode)
-        try:
-            write_all(fd, raw)
-            self._durability.sync_content(fd, outcome="none")
-        except BaseException:
-            unlink_if_there(path)
-            raise
-        finally:
-            os.close(fd)
-        return path
-
 
 def _is_a_stores(entry: os.DirEntry[str]) -> bool:
     """Tell whether it's a folder of the store whose namespace has the notes' folder's name."""
@@ -127,7 +106,7 @@ def _is_a_stores(entry: os.DirEntry[str]) -> bool:
 def _content(path: str) -> bytes | None:
     """Return as much of a file as may be a note's, and a byte more if there is one; None if there's no file."""
     try:
-        fd = os.open(path, _READ_FLAGS)
+        fd = os.open(path, READ_FLAGS)
     except FileNotFoundError:
         return None
     except OSError as error:

@@ -26,19 +26,17 @@ from retryspool.files import (
     SyncMode,
     start_writeback,
     unlink_if_there,
-    write_all,
 )
 from retryspool.model import MessageMetadata, State
 from retryspool_fs_meta.codec import Fields, decode, encode
 from retryspool_fs_meta.layout import SUFFIX, Layout
 from retryspool_fs_meta.leases import Lease, LeaseTable, digest_of
+from retryspool_fs_meta.temporary import READ_FLAGS, TemporaryFiles, close_written
 
 __all__ = ["RecordFiles", "Stored", "is_of_a_records_size"]
 
 _log = logging.getLogger(__name__)
 
-_READ_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK  # of a pipe's name, no more than an error
-_NEW_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
 _READ_BYTES = 64 * 1024
 _MOST_BYTES = 256 * 1024 * 1024
 _NOT_A_RECORD = {errno.ELOOP, errno.EISDIR, errno.ENXIO}
@@ -75,8 +73,7 @@ class RecordFiles:
         self._leases = leases
         self._stripe_of = locks.stripe_of
         self._durability = durability
-        self._presence = presence
-        self._file_mode = 0o666 if file_mode is None else file_mode
+        self._temporary = TemporaryFiles(durability, presence, file_mode=file_mode)
         self._path = layout.path
         self._directories = tuple(layout.places.values())
         self._creating: set[int] = set()
@@ -122,7 +119,7 @@ class RecordFiles:
 
     def _content(self, path: str, message_id: str) -> bytes | None:
         try:
-            fd = os.open(path, _READ_FLAGS)
+            fd = os.open(path, READ_FLAGS)
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -179,7 +176,7 @@ class RecordFiles:
         place = self._layout.places[record.state]
         path = self._path(record.id, record.state)
         named_first = self._durability.mode is SyncMode.STANDARD
-        fd, temporary = self._write_temporary(place, encode(record), sync=not named_first)
+        fd, temporary = self._temporary.write(place, _limited(encode(record)), sync=not named_first)
         self._creating.add(get_ident())
         try:
             try:
@@ -198,7 +195,7 @@ class RecordFiles:
                 raise
         finally:
             self._creating.discard(get_ident())
-            _close_written(fd)
+            close_written(fd)
 
     def _sync_named(self, fd: int, place: Directory) -> None:
         """Make a file that has its name survive.
@@ -217,7 +214,7 @@ class RecordFiles:
 
     def make_durable(self, stored: Stored) -> None:
         """Sync a record that is there: whoever wrote it may have been killed before it did."""
-        fd = os.open(self._path(stored.record.id, stored.place), _READ_FLAGS)
+        fd = os.open(self._path(stored.record.id, stored.place), READ_FLAGS)
         try:
             self._durability.sync_content(fd)
         finally:
@@ -227,14 +224,8 @@ class RecordFiles:
     def replace(self, stored: Stored, record: MessageMetadata) -> None:
         """Write a record over the one that was found, and move it where it belongs; in standard mode it's safe then."""
         place = self._layout.places[stored.place]
-        fd, temporary = self._write_temporary(place, encode(record, stored.fields), sync=True)
-        try:
-            os.rename(temporary, self._path(record.id, stored.place))
-        except BaseException:
-            unlink_if_there(temporary)
-            raise
-        finally:
-            _close_written(fd)
+        raw = _limited(encode(record, stored.fields))
+        self._temporary.replace(place, raw, self._path(record.id, stored.place))
         self.end_lease(record.id)
         if self.put_in_place(record, stored.place):
             self._durability.sync_names(self._layout.places[record.state], place)
@@ -277,31 +268,15 @@ class RecordFiles:
             return False
         return True
 
-    def _write_temporary(self, place: Directory, raw: bytes, *, sync: bool) -> tuple[int, str]:
-        if len(raw) > _MOST_BYTES:
-            raise InvalidMetadataError(f"the record takes {len(raw)} bytes; it must be at most {_MOST_BYTES}")
-        temporary = f"{place.path}/{self._presence.temporary_name()}"
-        fd = os.open(temporary, _NEW_FLAGS, self._file_mode)
-        try:
-            write_all(fd, raw)
-            if sync:
-                self._durability.sync_content(fd, outcome="none")
-        except BaseException:
-            os.close(fd)
-            unlink_if_there(temporary)
-            raise
-        return fd, temporary
+
+def _limited(raw: bytes) -> bytes:
+    """Return the bytes of a record if they aren't more than it may take."""
+    if len(raw) > _MOST_BYTES:
+        raise InvalidMetadataError(f"the record takes {len(raw)} bytes; it must be at most {_MOST_BYTES}")
+    return raw
 
 
 def is_of_a_records_size(fd: int) -> bool:
     """Tell whether a file may be read to its end: one that is huge, or a device that has none, is no record."""
     status = os.fstat(fd)
     return stat.S_ISREG(status.st_mode) and status.st_size <= _MOST_BYTES
-
-
-def _close_written(fd: int) -> None:
-    """Close a file that was written and has its name. What this could tell of its content, the sync has told."""
-    try:
-        os.close(fd)
-    except OSError as error:
-        _log.debug("closing a record: %s", error)
