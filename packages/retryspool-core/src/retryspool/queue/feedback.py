@@ -8,9 +8,8 @@ doesn't close it. Enough failures in a row, and the destination rests; then one 
 from __future__ import annotations
 
 import random
-from typing import Literal
 
-from retryspool.queue.routes import RouteOptions
+from retryspool.queue.routes import RouteOptions, RouteState
 
 __all__ = ["Feedback"]
 
@@ -39,7 +38,7 @@ class Feedback:
     def __init__(self, options: RouteOptions) -> None:
         self._options = options
         self._rests = 0
-        self.state: Literal["open", "resting", "probing"] = "open"
+        self.state: RouteState = "open"
         self.resting_until = 0.0
         self.last_error = ""
         self._start()
@@ -50,11 +49,6 @@ class Feedback:
         self._grown = 0.0
         self._failed = 0.0
         self._cohort = 0
-
-    @property
-    def is_fresh(self) -> bool:
-        """Whether nothing would be lost with it."""
-        return self.state == "open" and not self._failed
 
     def answered(self) -> bool:
         """Take note of a delivery that the destination took, or refused for good; tell whether that ends its rest."""

@@ -8,7 +8,7 @@ import sys
 from retryspool.queue.feedback import Feedback
 from retryspool.queue.message import Job
 from retryspool.queue.rates import Pace, Rate
-from retryspool.queue.routes import RouteOptions
+from retryspool.queue.routes import RouteOptions, RouteState
 
 __all__ = ["Lane"]
 
@@ -64,10 +64,14 @@ class Lane:
         return len(self._heap)
 
     @property
+    def state(self) -> RouteState:
+        """How its destination takes messages; without limits it's open."""
+        return "open" if self.feedback is None else self.feedback.state
+
+    @property
     def is_idle(self) -> bool:
         """Whether it can be forgotten: it has no messages, and nothing that is known of it keeps any from beginning."""
-        is_open = self.feedback is None or self.feedback.state == "open"
-        return is_open and not self._heap and not self.running and (self.pace is None or self.pace.is_idle)
+        return self.state == "open" and not self._heap and not self.running and (self.pace is None or self.pace.is_idle)
 
     @property
     def is_excluded(self) -> bool:

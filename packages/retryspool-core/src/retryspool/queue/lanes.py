@@ -18,7 +18,7 @@ from retryspool.model import State, utc_now
 from retryspool.queue.lane import Lane
 from retryspool.queue.message import Job
 from retryspool.queue.outcome import Failed, PutOff, Succeeded, storable
-from retryspool.queue.routes import RouteStatus, RouteTable
+from retryspool.queue.routes import RouteState, RouteStatus, RouteTable
 
 __all__ = ["Lanes"]
 
@@ -198,21 +198,18 @@ class Lanes:
             now = self._clock()
             lane = self._lane_of(job)
             lane.running -= 1
-            was = "" if lane.feedback is None else lane.feedback.state
+            was = lane.state
             self._learn(lane, job, now)
-            put_off = self._put_off(lane, lane.take_all(), now) if was != "resting" and self._rests_now(lane) else []
+            became = lane.state
+            begins_to_rest = became == "resting" and was != "resting"
+            put_off = self._put_off(lane, lane.take_all(), now) if begins_to_rest else []
             self._keep(lane, now)
-            became = "" if lane.feedback is None else lane.feedback.state
-            if became == "resting" and was != "resting":
+            if begins_to_rest:
                 self._note_rest(lane)
         if became != was:
             _log_change(lane, became, now, len(put_off))
         if put_off:
             self._turn_back(put_off)
-
-    @staticmethod
-    def _rests_now(lane: Lane) -> bool:
-        return lane.feedback is not None and lane.feedback.state == "resting"
 
     @staticmethod
     def _learn(lane: Lane, job: Job, now: float) -> None:
@@ -337,7 +334,7 @@ def _status(lane: Lane, now: float, wall: datetime) -> RouteStatus:
     )
 
 
-def _log_change(lane: Lane, became: str, now: float, put_off: int) -> None:
+def _log_change(lane: Lane, became: RouteState, now: float, put_off: int) -> None:
     feedback = lane.feedback
     if feedback is None:
         return

@@ -15,7 +15,10 @@ from typing import Literal
 from retryspool.errors import InvalidOptionError
 from retryspool.queue.rates import Rate
 
-__all__ = ["RouteOptions", "RouteStatus", "RouteTable"]
+__all__ = ["RouteOptions", "RouteState", "RouteStatus", "RouteTable"]
+
+RouteState = Literal["open", "resting", "probing"]
+"""`resting` while it's left alone, `probing` from then until one message has told whether it answers again."""
 
 _DAY_S = 24 * 3600
 
@@ -76,8 +79,7 @@ class RouteStatus:
     """What a worker knows of a destination, at one moment."""
 
     route: str
-    state: Literal["open", "resting", "probing"]
-    """`resting` while it's left alone, `probing` from then until one message has told whether it answers again."""
+    state: RouteState
     window: int | None
     """How many deliveries may run at once; None without a limit."""
     running: int
