@@ -21,6 +21,9 @@ MAIL = b"From: me@example.com\r\nTo: one@example.org, two@example.org\r\n\r\nHel
 
 Play = Callable[["Wire"], None]
 
+TO_BOTH = ("250 OK", "250 OK", "250 OK", "354 go on")
+"""To MAIL, RCPT for each of them, and DATA."""
+
 
 @dataclass
 class Wire:
@@ -48,6 +51,13 @@ class Wire:
         while (line := self.lines.readline()) not in (b".\r\n", b""):
             self.heard.append(line.decode().rstrip())
         self.heard.append(".")
+
+    def take(self, *replies: str, then: str = "250 taken") -> None:
+        """Hear a command for each of the replies before the first is said; then hear the mail, and answer it."""
+        self.hear(len(replies))
+        self.say(*replies)
+        self.content()
+        self.say(then)
 
 
 @dataclass
@@ -162,14 +172,8 @@ def test_a_hundred_recipients_are_pipelined_in_groups_that_fit_the_buffers(playe
 def test_a_server_that_says_go_on_with_nobody_to_send_to_gets_an_empty_mail_and_the_next_one_whole(played: Any) -> None:
     def play(wire: Wire) -> None:
         wire.greet("PIPELINING")
-        wire.hear(4)
-        wire.say("250 OK", "550 5.1.1 no", "550 5.1.1 no", "354 go on")
-        wire.content()
-        wire.say("554 5.5.1 nobody to send it to")
-        wire.hear(4)
-        wire.say("250 OK", "250 OK", "250 OK", "354 go on")
-        wire.content()
-        wire.say("250 taken")
+        wire.take("250 OK", "550 5.1.1 no", "550 5.1.1 no", "354 go on", then="554 5.5.1 nobody to send it to")
+        wire.take(*TO_BOTH)
         wire.hear()
 
     server = played(play)
@@ -204,10 +208,7 @@ def test_a_transaction_that_came_to_nothing_is_reset_before_the_next(extensions:
 def test_a_session_that_the_server_closed_meanwhile_costs_no_attempt(farewell: str | None, played: Any) -> None:
     def once(wire: Wire) -> None:
         wire.greet("PIPELINING")
-        wire.hear(4)
-        wire.say("250 OK", "250 OK", "250 OK", "354 go on")
-        wire.content()
-        wire.say("250 taken")
+        wire.take(*TO_BOTH)
         if farewell:
             wire.say(farewell)
 
@@ -221,12 +222,10 @@ def test_a_session_that_the_server_closed_meanwhile_costs_no_attempt(farewell: s
 def test_a_connection_that_is_lost_after_the_mail_was_sent_is_not_taken_for_an_old_one(played: Any) -> None:
     def play(wire: Wire) -> None:
         wire.greet("PIPELINING")
-        for said in ("250 taken", None):
-            wire.hear(4)
-            wire.say("250 OK", "250 OK", "250 OK", "354 go on")
-            wire.content()
-            if said:
-                wire.say(said)
+        wire.take(*TO_BOTH)
+        wire.hear(4)
+        wire.say(*TO_BOTH)
+        wire.content()
 
     server = played(play)
     _, second = deliver_all(SmtpHandler(server.server), MAIL, MAIL)
@@ -239,10 +238,7 @@ def test_a_stop_does_not_wait_for_a_server_that_says_nothing_any_more(played: An
 
     def play(wire: Wire) -> None:
         wire.greet("PIPELINING")
-        wire.hear(4)
-        wire.say("250 OK", "250 OK", "250 OK", "354 go on")
-        wire.content()
-        wire.say("250 taken")
+        wire.take(*TO_BOTH)
         assert ["QUIT"] == wire.hear()
         assert stopped.wait(5), "it waits for a reply to QUIT"
 
@@ -256,14 +252,8 @@ def test_a_stop_does_not_wait_for_a_server_that_says_nothing_any_more(played: An
 def test_recipients_who_are_too_many_for_one_mail_get_the_next_at_once(played: Any, deliver: Deliver) -> None:
     def play(wire: Wire) -> None:
         wire.greet("PIPELINING")
-        wire.hear(4)
-        wire.say("250 OK", "250 OK", "452 4.5.3 too many", "354 go on")
-        wire.content()
-        wire.say("250 taken")
-        wire.hear(3)
-        wire.say("250 OK", "250 OK", "354 go on")
-        wire.content()
-        wire.say("250 taken")
+        wire.take("250 OK", "250 OK", "452 4.5.3 too many", "354 go on")
+        wire.take("250 OK", "250 OK", "354 go on")
         wire.hear()
 
     server = played(play)
@@ -277,10 +267,7 @@ def test_recipients_who_are_too_many_for_one_mail_get_the_next_at_once(played: A
 def test_who_has_the_mail_does_not_get_it_again_if_the_next_part_of_it_fails(played: Any, deliver: Deliver) -> None:
     def play(wire: Wire) -> None:
         wire.greet("PIPELINING")
-        wire.hear(4)
-        wire.say("250 OK", "250 OK", "452 4.5.3 too many", "354 go on")
-        wire.content()
-        wire.say("250 taken")
+        wire.take("250 OK", "250 OK", "452 4.5.3 too many", "354 go on")
         wire.hear(3)
         wire.say("421 4.3.2 going down")
 
