@@ -33,14 +33,6 @@ Item = TypeVar("Item")
 _SAMPLE = 10
 
 
-def _counter() -> Counter[str]:
-    return Counter()
-
-
-def _no_records() -> list[MessageMetadata]:
-    return []
-
-
 @dataclass(slots=True)
 class Tally:
     """What became of the messages that were meant, so far."""
@@ -51,13 +43,13 @@ class Tally:
     """Those that are meant: changed, skipped or failed."""
     changed: int = 0
     """In a dry run: those that would be."""
-    states: Counter[str] = field(default_factory=_counter)
+    states: Counter[str] = field(default_factory=Counter[str])
     """Those that were changed, or would be, by the state that they were in."""
-    skipped: Counter[str] = field(default_factory=_counter)
+    skipped: Counter[str] = field(default_factory=Counter[str])
     """Left as they are, by the reason."""
-    failed: Counter[str] = field(default_factory=_counter)
+    failed: Counter[str] = field(default_factory=Counter[str])
     """By the error."""
-    sample: list[MessageMetadata] = field(default_factory=_no_records)
+    sample: list[MessageMetadata] = field(default_factory=list[MessageMetadata])
     """The first few that were changed, or would be, as they were before."""
 
 

@@ -25,10 +25,6 @@ def matches_pattern(text: str, pattern: str) -> bool:
     return text == pattern or fnmatchcase(text, pattern)
 
 
-def _no_headers() -> dict[str, str]:
-    return {}
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filter:
     """Which messages are meant: those that all of it holds for. An empty one means all.
@@ -44,7 +40,7 @@ class Filter:
     id_pattern: str = ""
     routes: tuple[str, ...] = ()
     """Any of these patterns; `""` is that of messages without a route."""
-    headers: Mapping[str, str] = field(default_factory=_no_headers)
+    headers: Mapping[str, str] = field(default_factory=dict[str, str])
     """All of these, each a header's name with a pattern for its value; `*` says that it's there."""
     error: str = ""
     """What the last error contains, upper and lower case being the same."""

@@ -14,10 +14,6 @@ from retryspool.transfer.sinks import Sink
 __all__ = ["Exported", "export_messages"]
 
 
-def _counter() -> Counter[str]:
-    return Counter()
-
-
 @dataclass(slots=True)
 class Exported:
     """What an export has done so far."""
@@ -29,7 +25,7 @@ class Exported:
     """That were exported before, and haven't changed since."""
     gone: int = 0
     """That were done with before their turn came."""
-    failed: Counter[str] = field(default_factory=_counter)
+    failed: Counter[str] = field(default_factory=Counter[str])
     """By the error."""
 
 

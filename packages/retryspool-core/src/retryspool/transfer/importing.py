@@ -15,10 +15,6 @@ from retryspool.transfer.found import Aside, Found
 __all__ = ["Imported", "import_messages"]
 
 
-def _counter() -> Counter[str]:
-    return Counter()
-
-
 @dataclass(slots=True)
 class Imported:
     """What an import has done so far."""
@@ -29,7 +25,7 @@ class Imported:
     """Of their payloads, in bytes."""
     existing: int = 0
     """Whose ids were there already: they weren't touched."""
-    aside: Counter[str] = field(default_factory=_counter)
+    aside: Counter[str] = field(default_factory=Counter[str])
     """That were left aside, by the reason: links, devices, what isn't whole."""
 
 

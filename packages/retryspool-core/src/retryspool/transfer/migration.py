@@ -44,10 +44,6 @@ _ORDER = (State.ARCHIVED, State.HOLD, State.BOUNCE, State.DEFERRED, State.INCOMI
 _LISTEN_S = 0.5
 
 
-def _counter() -> Counter[str]:
-    return Counter()
-
-
 @dataclass(slots=True)
 class Moved:
     """What a migration has done so far."""
@@ -62,7 +58,7 @@ class Moved:
     """Whose copy another run had left at the target, and that was taken over."""
     busy: int = 0
     """That a worker at the source had when they were looked at last."""
-    failed: Counter[str] = field(default_factory=_counter)
+    failed: Counter[str] = field(default_factory=Counter[str])
     """By the error; these are at the source, as they were."""
 
 
