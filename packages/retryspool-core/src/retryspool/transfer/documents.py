@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from retryspool.errors import InvalidMetadataError
-from retryspool.model import ZERO_TIME, MessageMetadata, State, utc_now
+from retryspool.model import NEVER, ZERO_TIME, MessageMetadata, State
 from retryspool.queue.bulk import at_rest
 from retryspool.records import validate_metadata
 from retryspool.spool import ENCODING_HEADER, SEALED_HEADER
@@ -27,7 +27,7 @@ _NOT_KEPT = (ENCODING_HEADER, SEALED_HEADER)
 
 def to_document(record: MessageMetadata) -> str:
     """Return the document of a record, in one line of ASCII; a message that a worker has is written as if it hadn't."""
-    resting = at_rest(record, max(record.lease_expires, utc_now())) or record
+    resting = at_rest(record, NEVER) or record
     document: dict[str, object] = {"id": resting.id, "state": resting.state.label}
     document |= {name: getattr(resting, name) for name in _NUMBERS}
     document |= {name: _time(getattr(resting, name)) for name in _TIMES}
