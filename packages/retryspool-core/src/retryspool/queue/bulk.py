@@ -26,7 +26,7 @@ from retryspool.queue.changes import Change
 from retryspool.queue.filtering import Filter
 from retryspool.spool import Spool
 
-__all__ = ["Bulk", "Tally", "at_rest", "batched", "select"]
+__all__ = ["Bulk", "Tally", "at_rest", "batched", "reason_of", "select"]
 
 Item = TypeVar("Item")
 
@@ -74,6 +74,11 @@ def batched(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
     iterator = iter(items)
     while batch := list(islice(iterator, size)):
         yield batch
+
+
+def reason_of(error: object, message_id: str) -> str:
+    """Return what an error says but for the message's id, so that it's counted with what others failed of."""
+    return str(error).replace(repr(message_id), "…")
 
 
 class Bulk:
@@ -174,7 +179,7 @@ class Bulk:
             case MessageNotFoundError():
                 self.tally.skipped["it's gone meanwhile"] += 1
             case StorageError():
-                reason = str(result).replace(repr(record.id), "…") or type(result).__name__
+                reason = reason_of(result, record.id) or type(result).__name__
                 self.tally.failed[reason] += 1
             case _:
                 return True

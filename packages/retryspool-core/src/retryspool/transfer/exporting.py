@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from retryspool.errors import MessageNotFoundError, StorageError
 from retryspool.model import MessageMetadata
+from retryspool.queue.bulk import reason_of
 from retryspool.spool import Spool
 from retryspool.transfer.sinks import Sink
 
@@ -58,7 +59,7 @@ def export_messages(
         except MessageNotFoundError:
             exported.gone += 1
         except StorageError as error:
-            exported.failed[str(error).replace(repr(record.id), "…")] += 1
+            exported.failed[reason_of(error, record.id)] += 1
         progress(exported)
     sink.sync()
     return exported

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from retryspool.data import Payload, copy_payload
 from retryspool.errors import CorruptDataError, InvalidInputError, MessageExistsError, StorageError
 from retryspool.model import MessageMetadata, replace
+from retryspool.queue.bulk import reason_of
 from retryspool.spool import Spool
 from retryspool.transfer.found import Aside, Found
 
@@ -51,7 +52,7 @@ def import_messages(
                 _store(spool, each, imported, dry_run=dry_run)
             except (OSError, InvalidInputError, CorruptDataError) as error:
                 reason = getattr(error, "strerror", None) or str(error)
-                imported.aside[reason.replace(repr(each.record.id), "…")] += 1
+                imported.aside[reason_of(reason, each.record.id)] += 1
                 told(each.record.id, reason)
         progress(imported)
     return imported

@@ -32,7 +32,7 @@ from retryspool.errors import (
 )
 from retryspool.meta import Delete, Update
 from retryspool.model import MessageMetadata, State, utc_now
-from retryspool.queue.bulk import at_rest, batched
+from retryspool.queue.bulk import at_rest, batched, reason_of
 from retryspool.queue.filtering import Filter
 from retryspool.spool import Spool
 from retryspool.transfer.copying import Copied, Copier
@@ -229,7 +229,7 @@ class Migration:
         return Copied(record, taken)
 
     def _fail(self, record: MessageMetadata, error: object) -> None:
-        self.moved.failed[str(error).replace(repr(record.id), "…")] += 1
+        self.moved.failed[reason_of(error, record.id)] += 1
 
     # -- what an earlier run left --------------------------------------------------------------------------------------
 
