@@ -53,8 +53,7 @@ class _Operation:
     done: str
     possible: tuple[str, ...]
     """The states whose messages it is for."""
-    make: Callable[[], list[Change]]
-    """Return the changes that it consists of."""
+    change: Change
     per_second: float | None = None
     export: Path | None = None
     """A folder that messages are written to before they're deleted."""
@@ -83,8 +82,7 @@ class _Operation:
 
     def _change_all(self, queue: Queue, selection: Selection, *, dry_run: bool) -> Tally:
         where = selection.where
-        change = _combined(self.make())
-        total = sum(queue.count(state) for state in where.states or change.states)
+        total = sum(queue.count(state) for state in where.states or self.change.states)
         so_far: list[Tally] = []
 
         def tell(tally: Tally) -> None:
@@ -94,7 +92,7 @@ class _Operation:
         try:
             with progress_of(self.verb.lower(), total) as advance:
                 return queue.change_all(
-                    change,
+                    self.change,
                     where,
                     dry_run=dry_run,
                     per_second=self.per_second,
@@ -113,17 +111,14 @@ class _Operation:
             msg = "--rate goes with --all"
             raise WrongUsageError(msg)
         counted = _Counted()
-        change = _combined(self.make())
         with progress(selection.ids(), self.verb.lower()) as ids:
             for message_id in ids:
-                self._one(queue, message_id, change, counted, dry_run=selection.dry_run, as_json=as_json)
+                self._one(queue, message_id, counted, dry_run=selection.dry_run, as_json=as_json)
         if not as_json:
             click.echo(f"{messages(counted.done)} {'would be ' if selection.dry_run else ''}{self.done}")
         return FAILED if counted.failed else OK
 
-    def _one(
-        self, queue: Queue, message_id: str, change: Change, counted: _Counted, *, dry_run: bool, as_json: bool
-    ) -> None:
+    def _one(self, queue: Queue, message_id: str, counted: _Counted, *, dry_run: bool, as_json: bool) -> None:
         from retryspool import InvalidMessageIdError, StorageError
 
         state: str | None = None
@@ -131,7 +126,7 @@ class _Operation:
         try:
             if self.export is not None and not dry_run:
                 _export_or_fail(queue, self.export, message_id)
-            record = self._look(queue, message_id) if dry_run else queue.change_one(message_id, change)
+            record = self._look(queue, message_id) if dry_run else queue.change_one(message_id, self.change)
             state = record.state.label if record else None
             counted.done += 1
         except (InvalidMessageIdError, StorageError) as failure:
@@ -159,12 +154,6 @@ class _Operation:
 class _Counted:
     done: int = 0
     failed: int = 0
-
-
-def _combined(made: list[Change]) -> Change:
-    from retryspool.queue import changes
-
-    return changes.combined(made)
 
 
 def _command(
@@ -200,13 +189,13 @@ _RATE = click.option(
 @_command("hold", "Set messages aside until they are released.")
 def hold_command() -> _Operation:
     """Set messages aside."""
-    return _Operation("hold", "Hold", "held", ("incoming", "deferred", "bounce"), lambda: _change("hold"))
+    return _Operation("hold", "Hold", "held", ("incoming", "deferred", "bounce"), _change("hold"))
 
 
 @_command("release", "Let messages on hold go on.", _RATE)
 def release_command(rate: float | None) -> _Operation:
     """Let messages go on."""
-    return _Operation("release", "Release", "released", ("hold",), lambda: _change("release"), rate)
+    return _Operation("release", "Release", "released", ("hold",), _change("release"), rate)
 
 
 @_command(
@@ -217,13 +206,13 @@ def release_command(rate: float | None) -> _Operation:
 def retry_command(rate: float | None) -> _Operation:
     """Make messages due."""
     possible = ("incoming", "deferred", "hold", "bounce", "archived")
-    return _Operation("retry", "Retry", "due" if rate else "due now", possible, lambda: _change("retry"), rate)
+    return _Operation("retry", "Retry", "due" if rate else "due now", possible, _change("retry"), rate)
 
 
 @_command("requeue", "Deliver archived messages again, as if they had just come in.", _RATE)
 def requeue_command(rate: float | None) -> _Operation:
     """Deliver messages again."""
-    return _Operation("requeue", "Requeue", "requeued", ("archived",), lambda: _change("requeue"), rate)
+    return _Operation("requeue", "Requeue", "requeued", ("archived",), _change("requeue"), rate)
 
 
 @_command(
@@ -234,7 +223,7 @@ def requeue_command(rate: float | None) -> _Operation:
 def bounce_command(reason: str) -> _Operation:
     """Give messages up."""
     possible = ("incoming", "deferred", "hold")
-    return _Operation("bounce", "Bounce", "bounced", possible, lambda: _change("bounce", reason))
+    return _Operation("bounce", "Bounce", "bounced", possible, _change("bounce", reason))
 
 
 @_command(
@@ -251,11 +240,8 @@ def set_command(new_route: str | None, new_priority: int | None, new_policy: str
         msg = "set what? Give --new-route, --new-priority or --new-policy"
         raise WrongUsageError(msg)
     possible = tuple(state for state in STATES if state != "active")
-
-    def make() -> list[Change]:
-        return [change for name, value in wanted.items() if value is not None for change in _change(name, value)]
-
-    return _Operation("set", "Change", "changed", possible, make)
+    made = [_change(name, value) for name, value in wanted.items() if value is not None]
+    return _Operation("set", "Change", "changed", possible, _change("combined", made))
 
 
 @_command(
@@ -270,7 +256,7 @@ def set_command(new_route: str | None, new_priority: int | None, new_policy: str
 )
 def rm_command(export: Path | None) -> _Operation:
     """Delete messages."""
-    return _Operation("rm", "Delete", "deleted", STATES, lambda: _change("delete"), export=export)
+    return _Operation("rm", "Delete", "deleted", STATES, _change("delete"), export=export)
 
 
 def _exported(queue: Queue, folder: Path, records: Iterable[MessageMetadata]) -> list[MessageMetadata]:
@@ -294,7 +280,9 @@ def _export_or_fail(queue: Queue, folder: Path, message_id: str) -> None:
         sink.write(record, payload)
 
 
-def _change(name: str, *arguments: Any) -> list[Change]:
+def _change(name: str, *arguments: Any) -> Change:
+    """Return what a function of `retryspool.queue.changes` makes; --help needs no import of it."""
     from retryspool.queue import changes
 
-    return [getattr(changes, name)(*arguments)]
+    made: Change = getattr(changes, name)(*arguments)
+    return made
