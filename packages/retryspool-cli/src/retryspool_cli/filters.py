@@ -7,14 +7,18 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from retryspool_cli.values import at_least_at_most, header, past, sizes, states, time
+from retryspool_cli.values import STATE_CHOICE, at_least_at_most, header, past, sizes, states, time
 
 if TYPE_CHECKING:
     from retryspool import Filter
 
-__all__ = ["FILTERS", "filter_options", "make_filter", "take_filter"]
+__all__ = ["FILTERS", "filter_options", "make_filter", "state_option", "take_filter"]
 
 Function = TypeVar("Function", bound=Callable[..., object])
+
+state_option = click.option(
+    "--state", multiple=True, type=STATE_CHOICE, metavar="STATE", help="In this state, or in any of several."
+)
 
 _TIME = "TIME"
 _OPTIONS: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
@@ -33,9 +37,7 @@ _OPTIONS: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
     (("--size",), {"type": sizes, "metavar": "RANGE", "help": "Of so many bytes: 1M.. or ..64K."}),
 )
 
-FILTERS = tuple(
-    next(name for name in (*names[1:], names[0].removeprefix("--"))).replace("-", "_") for names, _ in _OPTIONS
-)
+FILTERS = tuple(names[-1].removeprefix("--").replace("-", "_") for names, _ in _OPTIONS)
 """The names of the arguments that `filter_options` adds."""
 
 

@@ -11,10 +11,9 @@ import click
 
 from retryspool_cli import completion
 from retryspool_cli.exits import WrongUsageError
-from retryspool_cli.filters import FILTERS, filter_options, make_filter, take_filter
+from retryspool_cli.filters import FILTERS, filter_options, make_filter, state_option, take_filter
 from retryspool_cli.output import is_terminal
 from retryspool_cli.sections import section
-from retryspool_cli.values import STATE_CHOICE
 
 if TYPE_CHECKING:
     from retryspool import Filter
@@ -95,17 +94,10 @@ class Selection:
 
 def selection_options(function: Function) -> Function:
     """Let a `SectionedCommand` take a selection; `Selection.take` finds it among its arguments."""
-    narrowing = section(
-        "With --all, only messages",
-        click.option(
-            "--state", multiple=True, type=STATE_CHOICE, metavar="STATE", help="In this state, or in any of several."
-        ),
-        filter_options,
-    )
     decorators = (
         click.argument("message_ids", metavar="[ID]...", nargs=-1, shell_complete=completion.message_ids),
         click.option("--all", "everything", is_flag=True, help="All messages that the options below mean."),
-        narrowing,
+        section("With --all, only messages", state_option, filter_options),
         click.option("-n", "--dry-run", is_flag=True, help="Only say which, and how many."),
         click.option("-y", "--yes", is_flag=True, help="With --all: don't ask."),
     )

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from retryspool_cli.exits import FAILED, INTERRUPTED, OK, WrongUsageError
-from retryspool_cli.filters import filter_options, make_filter, take_filter
+from retryspool_cli.filters import filter_options, make_filter, state_option, take_filter
 from retryspool_cli.output import error, json_option, note, print_json, progress_of
 from retryspool_cli.sections import SectionedCommand, section
 from retryspool_cli.settings import Settings, open_queue, settings_of, spool_options
 from retryspool_cli.tallies import messages
-from retryspool_cli.values import STATE_CHOICE, header, size_text
+from retryspool_cli.values import header, size_text
 
 if TYPE_CHECKING:
     from retryspool import Queue
@@ -26,10 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["export_command", "import_command", "migrate_command"]
 
-_state_option = click.option(
-    "--state", multiple=True, type=STATE_CHOICE, metavar="STATE", help="In this state, or in any of several."
-)
-_narrowing = section("Only messages", _state_option, filter_options)
+_narrowing = section("Only messages", state_option, filter_options)
 
 
 # -- migrate -----------------------------------------------------------------------------------------------------------
