@@ -12,7 +12,7 @@ from retryspool_cli.output import error, note, print_json, print_table
 if TYPE_CHECKING:
     from retryspool import Tally
 
-__all__ = ["TallyJson", "messages", "print_reasons", "print_tally", "reasons"]
+__all__ = ["TallyJson", "messages", "print_failed", "print_tally"]
 
 
 class TallyJson(TypedDict):
@@ -33,15 +33,8 @@ def messages(count: int) -> str:
     return f"{count:,} message{'' if count == 1 else 's'}"
 
 
-def reasons(counted: Counter[str]) -> str:
-    """Return counts with their reasons, the most frequent first."""
-    return ", ".join(f"{count:,} × {reason}" for reason, count in counted.most_common())
-
-
-def print_reasons(skipped: Counter[str], failed: Counter[str]) -> None:
-    """Say on standard error what was left as it is, and what failed."""
-    if skipped:
-        note(f"{skipped.total():,} skipped: {reasons(skipped)}")
+def print_failed(failed: Counter[str]) -> None:
+    """Say on standard error for how many messages it failed, by the reason, the most frequent first."""
     for reason, count in failed.most_common():
         error(f"{messages(count)}: {reason}")
 
@@ -70,4 +63,7 @@ def print_tally(tally: Tally, action: str, done: str, *, dry_run: bool, as_json:
     where = ", ".join(f"{count:,} in {state}" for state, count in tally.states.most_common())
     would = "would be " if dry_run else ""
     click.echo(f"{messages(tally.changed)} {would}{done}{f': {where}' if dry_run and tally.changed else ''}")
-    print_reasons(tally.skipped, tally.failed)
+    if tally.skipped:
+        reasons = ", ".join(f"{count:,} × {reason}" for reason, count in tally.skipped.most_common())
+        note(f"{tally.skipped.total():,} skipped: {reasons}")
+    print_failed(tally.failed)

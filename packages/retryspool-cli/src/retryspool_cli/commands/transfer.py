@@ -17,7 +17,7 @@ from retryspool_cli.filters import filter_options, make_filter, state_option, ta
 from retryspool_cli.output import error, json_option, note, print_json, progress_of
 from retryspool_cli.sections import SectionedCommand, section
 from retryspool_cli.settings import Settings, open_queue, settings_of, spool_options
-from retryspool_cli.tallies import messages
+from retryspool_cli.tallies import messages, print_failed
 from retryspool_cli.values import header, size_text
 
 if TYPE_CHECKING:
@@ -127,8 +127,7 @@ def _print_moved(moved: Moved, *, dry_run: bool, as_json: bool) -> None:
         note(f"of an earlier run, {moved.finished:,} were finished and {moved.begun_anew:,} begun anew")
     if moved.busy:
         note(f"{messages(moved.busy)} stayed with a worker")
-    for reason, count in moved.failed.most_common():
-        error(f"{messages(count)}: {reason}")
+    print_failed(moved.failed)
 
 
 # -- export ------------------------------------------------------------------------------------------------------------
@@ -206,8 +205,7 @@ def _print_exported(exported: Exported, *, as_json: bool) -> None:
     click.echo(f"{messages(exported.messages)} exported, {size_text(exported.size)}")
     if exported.existing:
         note(f"{messages(exported.existing)} there already, as they are")
-    for reason, count in exported.failed.most_common():
-        error(f"{messages(count)}: {reason}")
+    print_failed(exported.failed)
 
 
 # -- import ------------------------------------------------------------------------------------------------------------
