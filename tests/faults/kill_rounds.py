@@ -30,7 +30,7 @@ import tempfile
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -193,13 +193,13 @@ def play_rounds(place: Place, rounds: int, producers: int, workers: int, *, stal
             if stalls and victim.role == "work":
                 _freeze(victim)
                 continue
-            _kill(victim)
+            kill_player(victim)
             alive.remove(victim)
             alive.append(start(victim.role, place, next(numbers)))
             players.append(alive[-1])
     finally:
         for player in alive:
-            _kill(player)
+            kill_player(player)
     return players
 
 
@@ -218,7 +218,7 @@ def _freeze(player: Player) -> None:
     player.process.send_signal(signal.SIGCONT)
 
 
-def _kill(player: Player) -> None:
+def kill_player(player: Player) -> None:
     assert player.process.poll() is None, f"{player.ledger.stem} ended by itself"
     player.process.kill()
     player.process.wait()
@@ -257,9 +257,7 @@ def audit(place: Place, players: list[Player]) -> list[str]:
         wrong += [f"{count} messages are left {state}" for state, count in queue.counts().items() if count]
         harmful = [finding for finding in queue.check() if finding.severity is not Severity.NOTICE]
         wrong += [f"check: {finding.subject} {finding.text}" for finding in harmful]
-        for _ in queue.reconcile(grace=timedelta(0)):
-            pass  # orphan payloads: of enqueues that were killed between their two writes
-        wrong += [f"a payload is left: {info.message_id}" for info in queue.spool.data.iter_data()]
+        wrong += payloads_left(queue)
     twice = sum(1 for count in deliveries.done.values() if count > 1)
     kills = defaultdict(int)
     for player in players:
@@ -275,10 +273,26 @@ def audit(place: Place, players: list[Player]) -> list[str]:
 def _unexcused(deliveries: Deliveries) -> Iterator[str]:
     for message_id, begun in deliveries.begun.items():
         for moment, player in begun[:-1]:
-            was_killed = player.killed is not None and player.killed - moment <= SETTLING_S
-            was_frozen = any(began - SETTLING_S <= moment <= ended for began, ended in player.frozen)
-            if not (was_killed or was_frozen):
+            if not is_excused(moment, player):
                 yield f"{message_id} was delivered again; {player.ledger.stem} was neither killed nor frozen over it"
+
+
+def is_excused(moment: float, player: Player) -> bool:
+    """Tell whether its process was killed, or frozen, over a delivery that began then."""
+    was_killed = player.killed is not None and player.killed - moment <= SETTLING_S
+    return was_killed or is_over(player.frozen, moment)
+
+
+def is_over(frozen: Sequence[tuple[float, float]], moment: float) -> bool:
+    """Tell whether one of these stalls may have come over a delivery that began then."""
+    return any(began - SETTLING_S <= moment <= ended for began, ended in frozen)
+
+
+def payloads_left(queue: Queue) -> list[str]:
+    """Return what payloads are left in an empty spool, but for those of enqueues that were killed half way."""
+    for _ in queue.reconcile(grace=timedelta(0)):
+        pass  # orphan payloads: of enqueues that were killed between their two writes
+    return [f"a payload is left: {info.message_id}" for info in queue.spool.data.iter_data()]
 
 
 def main() -> int:
@@ -323,10 +337,18 @@ def within(url: str, namespace: str) -> str:
     return f"{url}{'&' if '?' in url else '?'}namespace={namespace}"
 
 
+def the_last(folder: Path) -> Player:
+    """Return a player for what is worked off here in the end: it has a ledger, and no process any more."""
+    ledger = folder / "the-last.ledger"
+    ledger.touch()
+    process = subprocess.Popen(["true"])
+    process.wait()
+    return Player("work", ledger, process)
+
+
 def drain(place: Place, players: list[Player]) -> list[str]:
     """Work off what is left, here; return what is wrong if there's no end to it."""
-    rest = Player("work", place.folder / "the-last.ledger", subprocess.Popen(["true"]))
-    rest.process.wait()
+    rest = the_last(place.folder)
     players.append(rest)
     until = time.monotonic() + DRAIN_S
     with place.open() as queue:

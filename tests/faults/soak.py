@@ -33,18 +33,15 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
-from datetime import timedelta
 from pathlib import Path
 
-from kill_rounds import Player, lines
+from kill_rounds import Player, is_excused, is_over, kill_player, lines, payloads_left, the_last
 from soak_figures import Figures, kind_of, of_files, of_process, of_server
 from soak_players import LEASE_S, PATIENCE_S, WAITING, Place, enqueue, work
 
 from retryspool import Queue, Severity
 from retryspool_cli.servers import SERVERS, Server
 
-SETTLING_S = 5.0
-"""How long before the kill of its process a delivery may have begun that it had not settled yet."""
 ROLES = {"enqueue": "producer", "work": "worker"}
 
 
@@ -90,7 +87,8 @@ class Soak:
             for player in (*spared, *others):
                 player.process.kill()
             for player in (*spared, *others):
-                self._note_end(player)
+                player.process.wait()
+                player.killed = time.monotonic()
 
     def _disturb(self, spared: Sequence[Player], others: list[Player], seen: Queue) -> None:
         said = time.monotonic()
@@ -148,7 +146,7 @@ class Soak:
         if victim.role == "work" and number == 0:
             self._freeze(victim)
             return
-        self._kill(victim)
+        kill_player(victim)
         self.faults[f"{ROLES[victim.role]}s killed"] += 1
         others.remove(victim)
         others.append(self.begin(victim.role))
@@ -171,22 +169,9 @@ class Soak:
         player.frozen.append((began, time.monotonic()))
         del self._frozen[player.ledger.stem]
 
-    @staticmethod
-    def _kill(player: Player) -> None:
-        assert player.process.poll() is None, f"{player.ledger.stem} ended by itself"
-        player.process.kill()
-        Soak._note_end(player)
-
-    @staticmethod
-    def _note_end(player: Player) -> None:
-        player.process.wait()
-        player.killed = time.monotonic()
-
     def drain(self) -> list[str]:
         """Work off what is left, here; return what is wrong if there's no end to it."""
-        rest = Player("work", Path(self.place.folder) / "the-last.ledger", subprocess.Popen(["true"]))
-        rest.process.wait()
-        rest.ledger.touch()
+        rest = the_last(Path(self.place.folder))
         self.players.append(rest)
         until = time.monotonic() + PATIENCE_S
         with self.place.open() as queue:
@@ -245,31 +230,20 @@ def _delivered_again(soak: Soak, attempts: Mapping[str, Sequence[tuple[float, Pl
     frozen = [each for player in soak.players for each in player.frozen] if soak.place.meta.startswith("fs:") else []
     for message_id, begun in attempts.items():
         for moment, player in begun[:-1]:
-            if _is_excused(moment, player):
+            if is_excused(moment, player):
                 continue
-            if _is_within(frozen, moment):
+            if is_over(frozen, moment):
                 held_up += 1
             else:
                 wrong.append(f"{message_id} was delivered again; {player.ledger.stem} was not killed or frozen over it")
     return wrong, held_up
 
 
-def _is_excused(moment: float, player: Player) -> bool:
-    was_killed = player.killed is not None and player.killed - moment <= SETTLING_S
-    return was_killed or _is_within(player.frozen, moment)
-
-
-def _is_within(frozen: Sequence[tuple[float, float]], moment: float) -> bool:
-    return any(began - SETTLING_S <= moment <= ended for began, ended in frozen)
-
-
 def leftovers(soak: Soak) -> list[str]:
     """Return what is left in the stores and shouldn't be."""
     with soak.place.open() as queue:
         wrong = [f"check: {each.subject} {each.text}" for each in queue.check() if each.severity is Severity.ERROR]
-        for _ in queue.reconcile(grace=timedelta(0)):
-            pass  # orphan payloads: of enqueues that were killed between their two writes
-        wrong += [f"a payload is left: {info.message_id}" for info in queue.spool.data.iter_data()]
+        wrong += payloads_left(queue)
     for name in ("meta", "data"):
         left = of_files(name, Path(soak.place.folder) / name)
         if left[f"{name}: temporary"] or left[f"{name}: files"] > 10:
