@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import io
 import pickle
-import random
 from collections.abc import Mapping, Sequence
 from typing import BinaryIO, NamedTuple
 
 import pytest
 
-from retryspool.conformance.marks import DEVIATION_MARK, clause, clauses_of
-from retryspool.conformance.profiles import PROFILES, Profile
+from retryspool.conformance.common import AnySuite, weakened
+from retryspool.conformance.marks import clause
 from retryspool.errors import StorageError
 from retryspool.middleware import Middleware
 
@@ -31,7 +30,7 @@ class OldFormat(NamedTuple):
     payload: bytes
 
 
-class MiddlewareSuite:
+class MiddlewareSuite(AnySuite):
     """The base of each part of `retryspool.conformance.MiddlewareSuite`.
 
     `middleware` is all that must be written. The other hooks unlock more tests each; without one, its tests are
@@ -57,17 +56,6 @@ class MiddlewareSuite:
     # -- fixtures ------------------------------------------------------------------------------------------------------
 
     @pytest.fixture
-    def profile(self, request: pytest.FixtureRequest) -> Profile:
-        """How much to do."""
-        return PROFILES[request.config.option.retryspool_profile]
-
-    @pytest.fixture
-    def seed(self, request: pytest.FixtureRequest) -> int:
-        """What makes this test's randomness: with the same --retryspool-seed, the same again."""
-        session: int = request.config.option.retryspool_seed
-        return random.Random(f"{session} {request.node.name}").getrandbits(32)
-
-    @pytest.fixture
     def stage(self) -> Middleware:
         """The middleware of this test."""
         return self.middleware()
@@ -76,15 +64,9 @@ class MiddlewareSuite:
 
     @clause("MIDDLEWARE-1")
     def test_no_test_is_overridden_without_a_reason(self) -> None:
-        suite = next(base for base in type(self).__mro__ if base.__module__.startswith("retryspool.conformance."))
-        weakened = [
-            name
-            for name in dir(suite)
-            if clauses_of(getattr(suite, name)) is not None
-            and getattr(type(self), name) is not getattr(suite, name)
-            and not any(mark.name == DEVIATION_MARK for mark in getattr(getattr(type(self), name), "pytestmark", ()))
-        ]
-        assert [] == weakened, "an overridden test needs @deviation(reason=…, issue=…), and is reported with it"
+        assert [] == weakened(type(self)), (
+            "an overridden test needs @deviation(reason=…, issue=…), and is reported with it"
+        )
 
 
 Parts = Sequence[bytes]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Generic, NoReturn, Protocol
@@ -10,8 +9,8 @@ from typing import Any, ClassVar, Generic, NoReturn, Protocol
 import pytest
 
 from retryspool.conformance.about import about
-from retryspool.conformance.marks import DEVIATION_MARK, clause, clauses_of
-from retryspool.conformance.profiles import PROFILES, Profile
+from retryspool.conformance.common import AnySuite, weakened
+from retryspool.conformance.marks import clause
 from retryspool.conformance.stores import Backend, Factory, Stores
 
 __all__ = ["Address", "Suite", "Through", "Transaction", "needs", "needs_capability", "needs_no_capability", "not_run"]
@@ -39,7 +38,7 @@ _verdicts: dict[type, str] = {}
 """What is wrong with the fixture of a suite, found out once in a process; empty if it is as it should be."""
 
 
-class Suite(Generic[Factory, Backend]):
+class Suite(AnySuite, Generic[Factory, Backend]):
     """The base of `MetaBackendSuite` and `DataBackendSuite`. A subclass whose name begins with `Test` is run by pytest.
 
     `factory` is all that must be written. The other hooks unlock more tests each; without one, its tests are skipped,
@@ -106,17 +105,6 @@ class Suite(Generic[Factory, Backend]):
     # -- fixtures ------------------------------------------------------------------------------------------------------
 
     @pytest.fixture
-    def profile(self, request: pytest.FixtureRequest) -> Profile:
-        """How much to do."""
-        return PROFILES[request.config.option.retryspool_profile]
-
-    @pytest.fixture
-    def seed(self, request: pytest.FixtureRequest) -> int:
-        """What makes this test's randomness: with the same --retryspool-seed, the same again."""
-        session: int = request.config.option.retryspool_seed
-        return random.Random(f"{session} {request.node.name}").getrandbits(32)
-
-    @pytest.fixture
     def stores(self, request: pytest.FixtureRequest) -> Iterator[Stores[Factory, Backend]]:
         """Make stores for this test alone. Runs nothing if the suite's own set-up doesn't work."""
         if type(self) not in _verdicts:
@@ -162,19 +150,9 @@ class Suite(Generic[Factory, Backend]):
 
     @clause("FACTORY-8")
     def test_no_test_is_overridden_without_a_reason(self) -> None:
-        suite = next(base for base in type(self).__mro__ if base.__module__.startswith("retryspool.conformance."))
-        weakened = [
-            name
-            for name in dir(suite)
-            if clauses_of(getattr(suite, name)) is not None
-            and getattr(type(self), name) is not getattr(suite, name)
-            and not _deviates(getattr(type(self), name))
-        ]
-        assert [] == weakened, "an overridden test needs @deviation(reason=…, issue=…), and is reported with it"
-
-
-def _deviates(function: object) -> bool:
-    return any(mark.name == DEVIATION_MARK for mark in getattr(function, "pytestmark", ()))
+        assert [] == weakened(type(self)), (
+            "an overridden test needs @deviation(reason=…, issue=…), and is reported with it"
+        )
 
 
 def needs(suite: Suite[Any, Any], hook: str) -> None:
