@@ -10,12 +10,12 @@ from __future__ import annotations
 import io
 import zlib
 from collections.abc import Iterator
-from functools import partial
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 from retryspool.data import CHUNK_BYTES, Payload
 from retryspool.errors import CorruptDataError
 from retryspool.model import MessageMetadata
+from retryspool.spool.chunks import chunks_of
 from retryspool.spool.headers import ENCODING_HEADER
 
 if TYPE_CHECKING:
@@ -52,10 +52,8 @@ def fingerprinting(payload: Payload, fingerprint: Fingerprint) -> Payload:
         fingerprint.update(payload)
         return payload
 
-    chunks = iter(partial(cast("BinaryIO", payload).read, CHUNK_BYTES), b"") if hasattr(payload, "read") else payload
-
     def passing() -> Iterator[bytes]:
-        for chunk in chunks:
+        for chunk in chunks_of(payload):
             fingerprint.update(chunk)
             yield chunk
 

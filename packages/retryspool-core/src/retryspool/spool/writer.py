@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Sequence
-from functools import partial
-from typing import TYPE_CHECKING, BinaryIO, cast
+from typing import TYPE_CHECKING, BinaryIO
 
 from retryspool.data import CHUNK_BYTES, DataWriter, Payload
 from retryspool.middleware import Middleware
 from retryspool.model import MessageMetadata
+from retryspool.spool.chunks import chunks_of
 from retryspool.spool.headers import ENCODING_HEADER
 from retryspool.spool.integrity import Fingerprint
 from retryspool.spool.stages import Stages
@@ -113,7 +113,7 @@ def _encoded(message_id: str, payload: Payload, middleware: Sequence[Middleware]
     files: list[BinaryIO] = [sink]
     try:
         _add_stages(files, message_id, middleware)
-        for chunk in _chunks(payload):
+        for chunk in chunks_of(payload):
             files[-1].write(chunk)
             yield from sink.take()
         for file in reversed(files[1:]):
@@ -122,14 +122,6 @@ def _encoded(message_id: str, payload: Payload, middleware: Sequence[Middleware]
         _abort(files)
         raise
     yield from sink.take()
-
-
-def _chunks(payload: Payload) -> Iterator[bytes]:
-    if isinstance(payload, (bytes, bytearray, memoryview)):
-        return iter((cast("bytes", payload),))
-    if hasattr(payload, "read"):
-        return iter(partial(cast("BinaryIO", payload).read, CHUNK_BYTES), b"")
-    return iter(payload)
 
 
 def decoding(record: MessageMetadata, source: BinaryIO, stages: Stages) -> BinaryIO:
