@@ -24,6 +24,9 @@ class _Compression(Middleware):
     levels: ClassVar[range]
     level: int
 
+    def __post_init__(self) -> None:
+        self._level(self.level)
+
     @property
     @abstractmethod
     def codec(self) -> Codec:
@@ -59,9 +62,6 @@ class _Compression(Middleware):
             raise InvalidOptionError(msg)
         return number
 
-    def _check(self) -> None:
-        self._level(self.level)
-
 
 @dataclass(frozen=True, slots=True)
 class Zstd(_Compression):
@@ -73,48 +73,42 @@ class Zstd(_Compression):
 
     level: int = 3
 
-    def __post_init__(self) -> None:
-        self._check()
-
     @property
     def codec(self) -> Codec:
         return ZstdCodec(self.level)
 
 
 @dataclass(frozen=True, slots=True)
-class Gzip(_Compression):
+class _Deflate(_Compression):
+    """Deflate, in one wrapping or another."""
+
+    levels: ClassVar[range] = range(10)
+    wbits: ClassVar[int]
+    """The wrapping, as `zlib` is told of it."""
+
+    level: int = 6
+
+    @property
+    def codec(self) -> Codec:
+        return DeflateCodec(self.level, self.wbits)
+
+
+@dataclass(frozen=True, slots=True)
+class Gzip(_Deflate):
     """Deflate in gzip's wrapping; needs the standard library alone."""
 
     name: ClassVar[str] = "gzip"
     method: ClassVar[bytes] = b"g"
-    levels: ClassVar[range] = range(10)
-
-    level: int = 6
-
-    def __post_init__(self) -> None:
-        self._check()
-
-    @property
-    def codec(self) -> Codec:
-        return DeflateCodec(self.level, zlib.MAX_WBITS | 16)
+    wbits: ClassVar[int] = zlib.MAX_WBITS | 16
 
 
 @dataclass(frozen=True, slots=True)
-class Zlib(_Compression):
+class Zlib(_Deflate):
     """Deflate in zlib's wrapping; needs the standard library alone."""
 
     name: ClassVar[str] = "zlib"
     method: ClassVar[bytes] = b"d"
-    levels: ClassVar[range] = range(10)
-
-    level: int = 6
-
-    def __post_init__(self) -> None:
-        self._check()
-
-    @property
-    def codec(self) -> Codec:
-        return DeflateCodec(self.level, zlib.MAX_WBITS)
+    wbits: ClassVar[int] = zlib.MAX_WBITS
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +125,7 @@ class Lz4(_Compression):
     level: int = 0
 
     def __post_init__(self) -> None:
-        self._check()
+        self._level(self.level)
         lz4_block()
 
     @property
