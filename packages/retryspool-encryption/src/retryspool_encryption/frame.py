@@ -102,12 +102,8 @@ class Head:
         """
         if len(rest) != cls.rest_bytes(prefix):
             raise ValueError("it is cut off in its head")
-        key_id, salt, check = (
-            rest[: -_SALT_BYTES - _CHECK_BYTES],
-            rest[-_SALT_BYTES - _CHECK_BYTES :],
-            rest[-_CHECK_BYTES:],
-        )
-        return cls(prefix[4], prefix[5], key_id.decode("ascii"), salt[:_SALT_BYTES], check)
+        key_id, salted = rest[: prefix[6]], rest[prefix[6] :]
+        return cls(prefix[4], prefix[5], key_id.decode("ascii"), salted[:_SALT_BYTES], salted[_SALT_BYTES:])
 
     @property
     def stored(self) -> bytes:
