@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from types import ModuleType
 
@@ -81,3 +83,14 @@ def test_every_public_method_has_a_docstring_there_or_on_its_interface() -> None
 
 def test_what_a_user_needs_by_name_comes_from_the_package_itself() -> None:
     assert {"Queue", "Spool", "PermanentError", "RetryableError", "deadline", "State"} <= set(retryspool.__all__)
+
+
+def test_who_only_enqueues_imports_no_asyncio() -> None:
+    code = (
+        "import sys; from retryspool import Queue, Spool; from retryspool.memory import MemoryData, MemoryMeta\n"
+        "with Queue(Spool(MemoryMeta(), MemoryData())) as queue: queue.enqueue(b'')\n"
+        "sys.exit(sorted({'asyncio', 'ssl'} & set(sys.modules)) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
+    assert (0, "") == (done.returncode, done.stderr)

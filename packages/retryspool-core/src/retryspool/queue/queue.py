@@ -5,14 +5,13 @@ from __future__ import annotations
 import builtins
 import logging
 import threading
-from asyncio import AbstractEventLoop
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from types import TracebackType
-from typing import BinaryIO, Self, Unpack
+from typing import TYPE_CHECKING, BinaryIO, Self, Unpack
 
 from retryspool.data import Payload
 from retryspool.errors import QueueError
@@ -31,9 +30,13 @@ from retryspool.queue.policy import Policies, RetryPolicy
 from retryspool.queue.producer import EnqueueResult, IfExists, MessageWriter, NotBefore, Outgoing, Producer
 from retryspool.queue.routes import RouteOptions, RouteStatus, RouteTable
 from retryspool.queue.signals import next_event, signals_into
-from retryspool.queue.worker import Worker
 from retryspool.records import due_at
 from retryspool.spool import DEFAULT_GRACE, Discrepancy, Spool
+
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
+
+    from retryspool.queue.worker import Worker
 
 __all__ = ["Queue"]
 
@@ -326,6 +329,8 @@ class Queue(Operated):
         self._start(lambda: None, until_idle=False)
 
     def _start(self, ended: Callable[[], object], *, until_idle: bool, loop: AbstractEventLoop | None = None) -> Worker:
+        from retryspool.queue.worker import Worker  # noqa: PLC0415 -- it needs asyncio: slow, and many only enqueue
+
         with self._lock:
             if self._closed:
                 raise QueueError("the queue is closed")

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 from concurrent.futures import Executor, Future
 from contextvars import copy_context
 from types import TracebackType
-from typing import BinaryIO, Self
+from typing import TYPE_CHECKING, BinaryIO, Self, TypeVar
 
 from retryspool.data import CHUNK_BYTES
 from retryspool.errors import CorruptDataError
 from retryspool.spool import damage_of
 
+if TYPE_CHECKING:
+    import asyncio
+
 __all__ = ["AsyncPayload"]
+
+Result = TypeVar("Result")
 
 
 class AsyncPayload:
@@ -26,6 +30,8 @@ class AsyncPayload:
     """
 
     def __init__(self, file: BinaryIO, threads: Executor | None) -> None:
+        import asyncio  # noqa: PLC0415 -- slow to import, and only coroutines need it
+
         self._file = file
         self._threads = threads
         self._turn = asyncio.Lock()
@@ -57,16 +63,16 @@ class AsyncPayload:
 
     async def _next(self, size: int) -> bytes:
         """Return what a read that was cancelled has brought; if none was, read."""
+        import asyncio  # noqa: PLC0415 -- see above
+
         if self._closing is not None:
             raise ValueError("read from a payload that is closed")
         if self._reading is None:
             if self._threads is None:
                 return self._file.read(size)
             self._reading = self._threads.submit(copy_context().run, self._file.read, size)
-        read = asyncio.wrap_future(self._reading)
-        read.add_done_callback(_look_at)
         try:
-            chunk = await asyncio.shield(read)
+            chunk = await _result_of(self._reading)
         except asyncio.CancelledError:
             raise  # the thread reads on, for the next one
         except BaseException:
@@ -115,9 +121,7 @@ class AsyncPayload:
         """Close it. May be called again."""
         closing = self.close_soon()
         if closing is not None:
-            closed = asyncio.wrap_future(closing)
-            closed.add_done_callback(_look_at)
-            await asyncio.shield(closed)
+            await _result_of(closing)
 
     async def __aenter__(self) -> Self:
         return self
@@ -128,7 +132,16 @@ class AsyncPayload:
         await self.aclose()
 
 
-def _look_at(done: asyncio.Future[bytes] | asyncio.Future[None]) -> None:
+async def _result_of(future: Future[Result]) -> Result:
+    """Return what a thread brings; it goes on if the waiting is cancelled."""
+    import asyncio  # noqa: PLC0415 -- see above
+
+    done = asyncio.wrap_future(future)
+    done.add_done_callback(_look_at)
+    return await asyncio.shield(done)
+
+
+def _look_at(done: asyncio.Future[Result]) -> None:
     """Look at an error that nobody waits for any more, so that none complains of that."""
     if not done.cancelled():
         done.exception()
