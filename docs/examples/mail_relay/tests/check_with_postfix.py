@@ -12,9 +12,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import os
 import re
-import signal
 import subprocess
 import sys
 import tempfile
@@ -24,8 +22,6 @@ from pathlib import Path
 from typing import Self
 
 from relays import Relay, free_port
-
-from retryspool import Queue
 
 SENDERS = 4
 SESSIONS = 5
@@ -98,32 +94,10 @@ def talk(port: int) -> None:
         print(f"swaks, {what}: {'taken' if not expected else 'refused'}, as it should be")  # noqa: T201 -- what it's for
 
 
-def recipients(folder: Path, pattern: str) -> Counter[str]:
-    """Return for whom the mails in a folder are, and how often."""
-    found = (_RECIPIENT.search(file.read_bytes()) for file in folder.glob(pattern))
-    return Counter(match[1].decode() for match in found if match)
-
-
-def claimed(spool: Path) -> set[str]:
-    """Return the mails that a worker had when it was killed."""
-    ids = {record.name[:36] for record in (spool / "meta" / "active").iterdir()}
-    return {name for each in ids for name in recipients(spool / "data", f"*/{each}.data")}
-
-
-def kill_in_turn(relay: Relay, load: Batches, rounds: int) -> set[str]:
-    """Kill fronts, worker, and the process that started them; return which mails a worker had at that."""
-    in_flight: set[str] = set()
-    for victim in rounds * (0, 1, 2, None):
-        enough = len(load.accepted) + SENDERS * BATCH
-        relay.wait_for(lambda enough=enough: len(load.accepted) > enough and len(relay.children()) == 3)
-        if victim is None:
-            relay.kill()
-        else:
-            os.kill(relay.children()[victim], signal.SIGKILL)
-        in_flight |= claimed(relay.spool)
-        if victim is None:
-            relay.start()
-    return in_flight
+def recipient(mail: bytes) -> str | None:
+    """Return for whom a mail of a batch is; None for any other mail."""
+    match = _RECIPIENT.search(mail)
+    return None if match is None else match[1].decode()
 
 
 def check(folder: Path, rounds: int) -> bool:
@@ -139,13 +113,12 @@ def check(folder: Path, rounds: int) -> bool:
             with Relay(folder / "spool", sink_port, "--size-limit=50000") as relay:
                 talk(relay.port)
                 with Batches(relay.port) as load:
-                    in_flight = kill_in_turn(relay, load, rounds)
-                with Queue.open(relay.spool) as queue:
-                    relay.wait_for(lambda: not sum(queue.counts().values()))
+                    in_flight = relay.kill_in_turn(rounds, load.accepted, SENDERS * BATCH, recipient)
+                relay.wait_until_empty()
                 relay.stop()
         finally:
             process.terminate()
-    arrived = recipients(arrived_in, "*")
+    arrived = Counter(name for file in arrived_in.iterdir() if (name := recipient(file.read_bytes())))
     twice = {name for name, count in arrived.items() if count > 1}
     print(  # noqa: T201 -- what it's for
         f"| {4 * rounds} kills | {load.failed} batches cut off | {len(load.accepted)} mails answered with 250 "

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,8 @@ from typing import Self
 
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, Envelope, Session
+
+from retryspool import Queue
 
 SOURCE = Path(__file__).parents[1] / "src"
 
@@ -133,6 +136,38 @@ class Relay:
         self.process.kill()
         self.process.wait()
         wait_for(lambda: not any(_runs(pid) for pid in running))
+
+    def kill_in_turn(
+        self, rounds: int, accepted: AbstractSet[str], more: int, name_of: Callable[[bytes], str | None]
+    ) -> set[str]:
+        """Kill two fronts, the worker, and the process that started them, in each round, while mail comes in.
+
+        :param accepted: what has been answered with 250 until now
+        :param more: before each kill, more than so many mails are answered
+        :param name_of: tells a mail by its content
+        :returns: the mails that a worker had when it was killed
+        """
+        in_flight: set[str] = set()
+        for victim in rounds * (0, 1, 2, None):
+            enough = len(accepted) + more
+            self.wait_for(lambda enough=enough: len(accepted) > enough and len(self.children()) == 3)
+            if victim is None:
+                self.kill()
+            else:
+                os.kill(self.children()[victim], signal.SIGKILL)
+            in_flight |= self._claimed(name_of)  # no other worker has begun yet
+            if victim is None:
+                self.start()
+        return in_flight
+
+    def _claimed(self, name_of: Callable[[bytes], str | None]) -> set[str]:
+        ids = [record.name[:36] for record in (self.spool / "meta" / "active").iterdir()]
+        files = [file for each in ids for file in (self.spool / "data").glob(f"*/{each}.data")]
+        return {name for file in files if (name := name_of(file.read_bytes()))}
+
+    def wait_until_empty(self) -> None:
+        with Queue.open(self.spool) as queue:
+            self.wait_for(lambda: not sum(queue.counts().values()))
 
     def stop(self) -> int:
         self.process.send_signal(signal.SIGTERM)

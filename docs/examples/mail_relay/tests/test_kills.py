@@ -1,8 +1,6 @@
 """What was answered with 250 arrives, whatever is killed meanwhile."""
 
 import itertools
-import os
-import signal
 import smtplib
 import threading
 from collections import Counter
@@ -10,8 +8,6 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-
-from retryspool import Queue
 
 from .relays import Relay, Sink
 
@@ -52,39 +48,18 @@ class Load:
         self.accepted.add(name)
 
 
-def claimed(spool: Path) -> set[str]:
-    """Return the mails that a worker had when it was killed: no other has begun yet."""
-    names: set[str] = set()
-    for record in (spool / "meta" / "active").iterdir():
-        for payload in (spool / "data").glob(f"*/{record.name[:36]}.data"):
-            names.add(subject(payload.read_bytes()))
-    return names
-
-
 def subject(mail: bytes | None) -> str:
     return next(line for line in (mail or b"").decode().splitlines() if line.startswith("Subject: "))[9:]
 
 
 @pytest.mark.timeout(120)
 def test_each_mail_that_was_answered_with_250_arrives_whatever_process_is_killed(tmp_path: Path) -> None:
-    in_flight: set[str] = set()
     with Sink() as sink, Relay(tmp_path / "spool", sink.port) as relay:
         load = Load(relay)
         load.start()
-        for victim in ROUNDS * (0, 1, 2, None):  # two fronts, the worker, and the process that started them
-            more_than = len(load.accepted) + 30
-            relay.wait_for(lambda more_than=more_than: len(load.accepted) > more_than)
-            relay.wait_for(lambda: 3 == len(relay.children()))
-            if victim is None:
-                relay.kill()
-                in_flight |= claimed(relay.spool)
-                relay.start()
-            else:
-                os.kill(relay.children()[victim], signal.SIGKILL)
-                in_flight |= claimed(relay.spool)
+        in_flight = relay.kill_in_turn(ROUNDS, load.accepted, 30, subject)
         load.stop()
-        with Queue.open(relay.spool) as queue:
-            relay.wait_for(lambda: not sum(queue.counts().values()))
+        relay.wait_until_empty()
         assert 0 == relay.stop()
 
     arrived = Counter(subject(mail.original_content) for mail in sink.mails)

@@ -51,11 +51,6 @@ def arrived(relay: Relay, sink: Sink, address: str) -> bytes:
     return mail.original_content or b""
 
 
-def wait_until_empty(relay: Relay) -> None:
-    with Queue.open(relay.spool) as queue:
-        relay.wait_for(lambda: not sum(queue.counts().values()))
-
-
 def blocks(report: bytes) -> list[Message]:
     """Return the part for programs of a report."""
     parts = cast("list[Message]", message_from_bytes(report).get_payload())
@@ -244,7 +239,7 @@ def test_nobody_is_told_of_a_mail_without_a_sender(relay: Relay, sink: Sink) -> 
     send(relay, "gone@example.org", sender="")
 
     relay.wait_for(lambda: "a report can't be delivered" in relay.log)
-    wait_until_empty(relay)
+    relay.wait_until_empty()
     assert [] == sink.mails
 
 
@@ -255,7 +250,7 @@ def test_a_report_that_cannot_be_delivered_is_the_end(relay: Relay, sink: Sink) 
     send(relay, "gone@example.org", sender="nobody@example.com")
 
     relay.wait_for(lambda: relay.log.count("is dropped") > dropped)
-    wait_until_empty(relay)
+    relay.wait_until_empty()
     assert [] == sink.mails
 
 

@@ -179,6 +179,19 @@ def test_an_export_to_one_file_is_whole_or_not_there(spool: Spool, tmp_path: Pat
 
 
 @BY_KIND
+def test_the_folders_of_an_export_survive_with_it(
+    spool: Spool, tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: set[str] = set()
+    monkeypatch.setattr(os, "fsync", lambda fd: synced.add(str(Path(f"/proc/self/fd/{fd}").readlink())))
+
+    with KINDS[kind][0](tmp_path / "new" / "newer" / kind) as to:
+        export_messages(spool, select(spool, Filter()), to)
+
+    assert {str(tmp_path), str(tmp_path / "new"), str(tmp_path / "new" / "newer")} <= synced
+
+
+@BY_KIND
 def test_a_damaged_message_is_told_and_is_in_no_export(spool: Spool, tmp_path: Path, kind: str) -> None:
     sink, read = KINDS[kind]
     for name in ("good", "damaged", "gone", "done"):

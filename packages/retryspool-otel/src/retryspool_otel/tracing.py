@@ -77,7 +77,7 @@ class Tracing(Observer):
 
         A message that is alone is given that of the span that sends it.
         """
-        given = _context_in(message.headers)
+        given = _span_in(_W3C.extract(message.headers, Context()))
         if given is not None:
             return Link(given)
         if alone:
@@ -98,10 +98,11 @@ class Tracing(Observer):
 
     @contextmanager
     def attempt(self, message: Message) -> Generator[None]:
-        made_by = _context_in(message.headers)
+        context = _W3C.extract(message.headers, Context())
+        made_by = _span_in(context)
         span = self._tracer.start_span(
             _named("process", message.route),
-            context=_W3C.extract(message.headers, Context()),
+            context=context,
             kind=SpanKind.CONSUMER,
             links=[] if made_by is None else [Link(made_by)],
             attributes={
@@ -165,10 +166,10 @@ class _Attempt:
     error: BaseException | None = None
 
 
-def _context_in(headers: dict[str, str]) -> SpanContext | None:
-    """Return the context that a message's headers name, if they do."""
-    context = get_current_span(_W3C.extract(headers, Context())).get_span_context()
-    return context if context.is_valid else None
+def _span_in(context: Context) -> SpanContext | None:
+    """Return the span that a context taken from a message's headers names, if it does."""
+    span = get_current_span(context).get_span_context()
+    return span if span.is_valid else None
 
 
 def _sending(messages: Sequence[Submission]) -> dict[str, AttributeValue]:

@@ -62,8 +62,6 @@ def conformance_command(
     Exits with 1 if a clause is broken. What runs is pytest, with the suite that comes with the core:
     pip install 'retryspool-core[conformance]'.
     """
-    from retryspool.plugins import data_factory_at, meta_factory_at, middleware_at
-
     for package in ("pytest", "hypothesis"):
         if find_spec(package) is None:
             msg = f"the suite needs {package}, which isn't installed: pip install 'retryspool-core[conformance]'"
@@ -72,11 +70,23 @@ def conformance_command(
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="retryspool-conformance-")))
         found = kind or _kind(backend)
         url = backend if ":" in backend or found == "middleware" else _url(backend, found, folder, stack)
-        at: Mapping[Kind, Callable[[str], object]] = {"meta": meta_factory_at, "data": data_factory_at}
-        at.get(found, middleware_at)(url)  # its errors come before the suite's
+        _by_url()[found](url)  # its errors come before the suite's
         options = {"profile": profile, "level": level, "clause": clause, "seed": seed, found: url}
         given = [f"--retryspool-{name}={value}" for name, value in options.items() if value is not None]
         return _run([*given, *(f"--retryspool-report={file}" for file in report)], folder)
+
+
+def _by_url() -> Mapping[Kind, Callable[[str], object]]:
+    """Return what finds a backend, or a middleware, by its URL or, without settings, the latter's name."""
+    from retryspool.plugins import data_factory_at, meta_factory_at, middleware_at
+
+    return {"meta": meta_factory_at, "data": data_factory_at, "middleware": middleware_at}
+
+
+def _by_name() -> Mapping[Kind, Callable[[str], object]]:
+    from retryspool.plugins import get_data_factory, get_meta_factory, get_middleware
+
+    return {"meta": get_meta_factory, "data": get_data_factory, "middleware": get_middleware}
 
 
 def _kind(backend: str) -> Kind:
@@ -86,24 +96,11 @@ def _kind(backend: str) -> Kind:
     :raises CommandError: it's neither
     """
     from retryspool import PluginError
-    from retryspool.plugins import (
-        data_factory_at,
-        get_data_factory,
-        get_meta_factory,
-        get_middleware,
-        meta_factory_at,
-        middleware_at,
-    )
     from retryspool.urls import redact
 
-    finders: Mapping[Kind, Callable[[str], object]] = (
-        {"meta": meta_factory_at, "data": data_factory_at, "middleware": middleware_at}
-        if ":" in backend
-        else {"meta": get_meta_factory, "data": get_data_factory, "middleware": get_middleware}
-    )
     found: list[Kind] = []
     problems: list[str] = []
-    for kind, find in finders.items():
+    for kind, find in (_by_url() if ":" in backend else _by_name()).items():
         try:
             find(backend)
         except PluginError as problem:
@@ -120,10 +117,9 @@ def _kind(backend: str) -> Kind:
 
 def _url(name: str, kind: Kind, folder: Path, stack: ExitStack) -> str:
     """Return the URL of a place for the suite, by the name of a backend that is installed."""
-    from retryspool.plugins import get_data_factory, get_meta_factory
     from retryspool_cli.servers import SERVERS
 
-    _ = get_meta_factory(name) if kind == "meta" else get_data_factory(name)
+    _by_name()[kind](name)
     if name == "fs":
         return f"fs:{quote(str(folder))}/spool"
     if name == "memory":

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TypedDict
 
 from retryspool import Queue
+from retryspool.queue import Paused
 from retryspool_cli.watch.stores import Stores, look_at_payloads, look_at_records, trouble
 
 __all__ = ["STALLED_S", "HealthJson", "check_spool", "readiness"]
@@ -27,8 +28,7 @@ def readiness(queue: Queue, stores: Stores) -> HealthJson:
     """Tell whether a worker takes messages, and can store what becomes of them; without waiting for long."""
     records = stores.records.get()
     problems = {"records": trouble(records), "payloads": trouble(stores.payloads.get()), "worker": _worker(queue)}
-    paused = records.value.paused if records.value else None
-    return _health(problems, paused=paused is not None and paused.spool is not None)
+    return _health(problems, records.value.paused if records.value else None)
 
 
 def _worker(queue: Queue) -> str:
@@ -50,14 +50,14 @@ def check_spool(queue: Queue) -> HealthJson:
         look_at_payloads(queue)
     except Exception as error:  # noqa: BLE001 -- whatever is wrong is the answer
         problems["payloads"] = f"{type(error).__name__}: {error}"
-    return {**_health(problems, paused=paused is not None and paused.spool is not None), "worker": "unknown"}
+    return {**_health(problems, paused), "worker": "unknown"}
 
 
-def _health(problems: dict[str, str], *, paused: bool) -> HealthJson:
+def _health(problems: dict[str, str], paused: Paused | None) -> HealthJson:
     return {
         "ready": not any(problems.values()),
         "records": problems["records"] or "ok",
         "payloads": problems["payloads"] or "ok",
         "worker": problems["worker"] or "ok",
-        "paused": paused,
+        "paused": paused is not None and paused.spool is not None,
     }

@@ -32,7 +32,7 @@ from retryspool.errors import (
 from retryspool.meta import MetaBackend
 from retryspool.model import MessageMetadata
 from retryspool.records import validate_metadata
-from retryspool.spool.headers import ENCODING_HEADER, SEALED_HEADER, own_headers, user_headers, with_headers
+from retryspool.spool.headers import ENCODING_HEADER, SEALED_HEADER, own_headers, stored_headers, user_headers
 from retryspool.spool.integrity import Fingerprint
 from retryspool.spool.joining import is_pending, join
 from retryspool.spool.stages import Stages
@@ -93,8 +93,8 @@ class Enqueuer:
         if self.stages.encoding:
             own[ENCODING_HEADER] = self.stages.names
         checksum = "" if self.stages.conceals else payload.checksum  # by it a payload that was guessed is known
-        vouching = replace(record, headers=own, size=payload.size, checksum=checksum)
-        return with_headers(self.stages, vouching, record.headers)
+        headers = stored_headers(self.stages, record.id, own, record.headers)
+        return replace(record, headers=headers, size=payload.size, checksum=checksum)
 
     def adopt(
         self, record: MessageMetadata, stored: Payload, check: Callable[[MessageMetadata], object]

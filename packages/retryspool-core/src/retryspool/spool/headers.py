@@ -14,6 +14,7 @@ __all__ = [
     "SEALED_HEADER",
     "open_headers",
     "own_headers",
+    "stored_headers",
     "user_headers",
     "with_headers",
 ]
@@ -41,16 +42,27 @@ def with_headers(stages: Stages, record: MessageMetadata, headers: Mapping[str, 
 
     :raises BackendError: they were sealed, and the middleware for it is missing
     """
-    own = own_headers(record.headers)
-    before = own.pop(SEALED_HEADER, "").partition(":")[0]
+    return replace(record, headers=stored_headers(stages, record.id, own_headers(record.headers), headers))
+
+
+def stored_headers(
+    stages: Stages, message_id: str, own: Mapping[str, str], headers: Mapping[str, str]
+) -> dict[str, str]:
+    """Return what is stored of a message's headers: the user's, sealed if `own` says that they were, or new ones are.
+
+    :param own: those that RetrySpool keeps for itself
+    :param headers: what the user's are taken from
+    :raises BackendError: they were sealed, and the middleware for it is missing
+    """
+    beside = dict(own)
+    before = beside.pop(SEALED_HEADER, "").partition(":")[0]
     users = user_headers(headers)
     sealing = stages.sealing
     if sealing is None and before:
-        sealing = stages.decoder(before, _headers_of(record))
+        sealing = stages.decoder(before, _headers_of(message_id))
     if sealing is not None and users:
-        sealed = f"{sealing.name}:{sealing.seal_headers(record.id, users)}"
-        return replace(record, headers={**own, SEALED_HEADER: sealed})
-    return replace(record, headers={**users, **own})
+        return {**beside, SEALED_HEADER: f"{sealing.name}:{sealing.seal_headers(message_id, users)}"}
+    return {**users, **beside}
 
 
 def open_headers(stages: Stages, record: MessageMetadata) -> MessageMetadata:
@@ -62,9 +74,9 @@ def open_headers(stages: Stages, record: MessageMetadata) -> MessageMetadata:
         return record
     own = own_headers(record.headers)
     name, _, sealed = own.pop(SEALED_HEADER).partition(":")
-    users = stages.decoder(name, _headers_of(record)).open_headers(record.id, sealed)
+    users = stages.decoder(name, _headers_of(record.id)).open_headers(record.id, sealed)
     return replace(record, headers={**user_headers(users), **own})
 
 
-def _headers_of(record: MessageMetadata) -> str:
-    return f"what stands for the headers of message {record.id!r}"
+def _headers_of(message_id: str) -> str:
+    return f"what stands for the headers of message {message_id!r}"

@@ -19,6 +19,7 @@ from uuid import uuid4
 
 from retryspool.data import CHUNK_BYTES
 from retryspool.errors import InvalidMetadataError, InvalidOptionError
+from retryspool.files import Directory, make_directory
 from retryspool.model import MessageMetadata
 from retryspool.spool.integrity import Fingerprint
 from retryspool.transfer.documents import to_document
@@ -75,7 +76,7 @@ class _Folders(Sink):
     def __init__(self, payloads: Path, documents: Path) -> None:
         self._folders = {payloads, documents}
         for folder in (payloads, documents):
-            folder.mkdir(parents=True, exist_ok=True)
+            make_directory(folder, 0o777)
         self._documents = documents
 
     @abstractmethod
@@ -142,7 +143,7 @@ class _OneFile(Sink):
         if path.exists():
             msg = f"{path} is there already; remove it, or name another"
             raise InvalidOptionError(msg)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_directory(path.parent, 0o777)
         self._path = path
         self._temporary = path.with_name(f".tmp.{uuid4().hex}")
         self._file = self._temporary.open("xb")
@@ -282,8 +283,8 @@ def _write(path: Path, content: BinaryIO) -> Fingerprint:
 
 
 def _sync_folder(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    directory = Directory(folder)
     try:
-        os.fsync(fd)
+        directory.sync()
     finally:
-        os.close(fd)
+        directory.close()
