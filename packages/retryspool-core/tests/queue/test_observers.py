@@ -13,6 +13,7 @@ import pytest
 from queues import NewQueue, wait_until
 
 from retryspool import (
+    BackendClosedError,
     BackendUnavailableError,
     InvalidInputError,
     Message,
@@ -23,6 +24,7 @@ from retryspool import (
     PermanentError,
     Queue,
     State,
+    aio,
 )
 from retryspool.queue import AsyncPayload, Settled, Submission
 
@@ -370,3 +372,63 @@ def test_a_worker_that_cannot_claim_is_stalled_until_it_can(queue: Queue, monkey
     wait_until(lambda: queue.stalled_s > 0.05)
     is_down.clear()
     wait_until(lambda: queue.stalled_s == 0)
+
+
+class Resident(Observer):
+    """Looks at its queue from its first moment there to its last."""
+
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+
+    def added(self, queue: Queue) -> None:
+        self.queue = queue
+        self.seen.append(f"added, {sum(queue.counts().values())} there")
+
+    def closing(self) -> None:
+        self.seen.append(f"closing, {sum(self.queue.counts().values())} there, running: {self.queue.running}")
+
+
+def test_an_observer_is_told_its_queue_and_of_the_end_while_the_stores_are_open(queue: Queue) -> None:
+    resident = Resident()
+    queue.add_handler(lambda _message, _payload: None)
+    queue.start()
+    queue.add_observer(resident)
+    queue.enqueue(b"", not_before=timedelta(hours=1))
+
+    queue.close()
+    queue.close()
+
+    assert queue is resident.queue
+    assert ["added, 0 there", "closing, 1 there, running: False"] == resident.seen
+
+
+def test_an_observer_of_an_asynchronous_queue_is_told_the_synchronous_one_once() -> None:
+    resident = Resident()
+
+    async def main() -> None:
+        queue = aio.Queue.open(meta="memory:", data="memory:")
+        queue.add_observer(resident)
+        async with queue:
+            assert queue.sync is resident.queue
+            await queue.enqueue(b"")
+
+    asyncio.run(main())
+
+    assert ["added, 0 there", "closing, 1 there, running: False"] == resident.seen
+
+
+def test_an_observer_that_fails_at_the_end_keeps_no_queue_open(
+    queue: Queue, diary: Diary, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Clumsy(Observer):
+        def closing(self) -> None:
+            raise ValueError("closing")
+
+    queue.add_observer(Clumsy())
+
+    queue.close()
+
+    assert ["Clumsy"] == [name for name in ("Clumsy", "Diary") if name in caplog.text]
+    with pytest.raises(BackendClosedError):
+        queue.counts()
+    assert [] == diary.lines

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from retryspool.errors import StorageError
 from retryspool.model import MessageMetadata
 from retryspool.queue.counters import CounterName
 from retryspool.queue.message import Message
+
+if TYPE_CHECKING:
+    from retryspool.queue.queue import Queue
 
 __all__ = ["Observer", "Settled", "Submission"]
 
@@ -54,6 +57,12 @@ class Observer:
     The thread that does the work calls them, and waits for them: they had better be quick. One that raises disturbs
     nothing; its exceptions are logged, once for each kind.
     """
+
+    def added(self, queue: Queue) -> None:
+        """Take note of the queue that it was added to, before it's told of anything else."""
+
+    def closing(self) -> None:
+        """Let go what is held back: the queue closes, and tells nothing more. Its stores are still open."""
 
     def accepting(self, messages: Sequence[Submission]) -> AbstractContextManager[object]:
         """Return what surrounds the storing of messages, one or several, in the context of who enqueues them.

@@ -7,13 +7,16 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from types import TracebackType
-from typing import ParamSpec, Self, TypeVar
+from typing import TYPE_CHECKING, ParamSpec, Self, TypeVar
 
 from retryspool.errors import InvalidInputError, StorageError
 from retryspool.model import MessageMetadata, replace
 from retryspool.queue.message import Message, user_headers
 from retryspool.queue.observers import Observer, Settled, Submission
 from retryspool.records import validate_metadata
+
+if TYPE_CHECKING:
+    from retryspool.queue.queue import Queue
 
 __all__ = ["Observers", "Storing"]
 
@@ -41,6 +44,15 @@ class Observers:
             msg = f"{observer!r} is not an observer: it must be an object of a class derived from retryspool.Observer"
             raise InvalidInputError(msg)
         self.all = (*self.all, observer)
+
+    def added(self, observer: Observer, queue: Queue) -> None:
+        """Tell an observer which queue it was added to."""
+        self.guarded(observer, "added", observer.added, queue)
+
+    def closing(self) -> None:
+        """Tell that the queue closes."""
+        for observer in self.all:
+            self.guarded(observer, "closing", observer.closing)
 
     def accepting(self, records: Sequence[MessageMetadata]) -> Storing:
         """Return what surrounds the storing of messages, and has their records as they are to be stored."""

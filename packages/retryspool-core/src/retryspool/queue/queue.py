@@ -152,6 +152,7 @@ class Queue(Operated):
         :raises InvalidInputError: it isn't an `Observer`
         """
         self._observers.add(observer)
+        self._observers.added(observer, self)
 
     # -- in ------------------------------------------------------------------------------------------------------------
 
@@ -421,13 +422,17 @@ class Queue(Operated):
         """
         self.stop()
         with self._lock:
-            self._closed = True
+            was_closed, self._closed = self._closed, True
             workers, self._stopped = self._stopped, []
         for worker in workers:
             if worker.is_here:
                 worker.join()  # at once, unless another thread is stopping it
                 worker.abandon()
-        self.spool.close()
+        try:
+            if not was_closed:
+                self._observers.closing()
+        finally:
+            self.spool.close()
 
     def __enter__(self) -> Self:
         if self._handlers.sources and not self.running:
