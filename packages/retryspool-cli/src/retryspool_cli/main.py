@@ -60,7 +60,7 @@ SECTIONS: dict[str, dict[str, _Entry]] = {
         "check": _Entry("care", "Find settings and contents that endanger messages."),
         "reconcile": _Entry("care", "Sweep what a crash left between records and payloads."),
         "prune": _Entry("care", "Delete archived messages by age."),
-        "backends": _Entry("backends", "List the storage backends and the middleware that are installed."),
+        "backends": _Entry("backends", "List the backends, the middleware and the observers that are installed."),
     },
     "Try": {
         "demo": _Entry("demo", "Watch messages survive a failing receiver and a killed worker."),

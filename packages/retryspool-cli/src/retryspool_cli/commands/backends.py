@@ -6,6 +6,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 import click
 
+from retryspool_cli.observers import installed_observers
 from retryspool_cli.output import json_option, new_table, print_json, print_table, printable
 
 __all__ = ["backends_command"]
@@ -14,7 +15,7 @@ __all__ = ["backends_command"]
 @click.command("backends")
 @json_option
 def backends_command(as_json: bool) -> None:
-    """List the storage backends and the middleware that are installed.
+    """List the backends, the middleware and the observers that are installed.
 
     Those that failed to load too, with their error. With --json one document:
     `{"plugins": [{"kind", "name", "distribution", "version"}], "failed": [{"entry_point", "distribution", "error"}]}`.
@@ -25,6 +26,7 @@ def backends_command(as_json: bool) -> None:
         *(("meta", info.name, info.distribution) for info in registry.meta_factories()),
         *(("data", info.name, info.distribution) for info in registry.data_factories()),
         *(("middleware", info.name, info.distribution) for info in registry.middlewares()),
+        *(("observer", one.name, one.dist.name if one.dist else "unknown") for one in installed_observers()),
     ]
     failed = [
         (one.entry_point, one.distribution, f"{type(one.error).__name__}: {one.error}") for one in registry.failed

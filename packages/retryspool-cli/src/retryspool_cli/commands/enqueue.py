@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 import click
 
 from retryspool_cli.exits import FAILED, OK, WrongUsageError
+from retryspool_cli.observers import add_observers, make_observers, observer_option
 from retryspool_cli.output import error, json_option, note, print_json, progress
 from retryspool_cli.settings import open_queue, settings_of, spool_options
 from retryspool_cli.values import header, time
@@ -40,6 +41,7 @@ __all__ = ["enqueue_command"]
     show_default=True,
     help="Where there's a message with this --id: fail, or let it be and succeed.",
 )
+@observer_option
 @json_option
 @spool_options
 @click.pass_context
@@ -51,6 +53,7 @@ def enqueue_command(
     headers: tuple[tuple[str, str], ...],
     message_id: str | None,
     if_exists: Literal["raise", "skip"],
+    observers: tuple[str, ...],
     as_json: bool,
     **fields: Any,
 ) -> int:
@@ -63,7 +66,9 @@ def enqueue_command(
         msg = f"--id names one message; {len(files)} files are {len(files)} messages"
         raise WrongUsageError(msg)
     job = _Job(dict(headers), message_id, if_exists, fields, as_json=as_json)
+    watching = make_observers(observers)
     with open_queue(settings_of(ctx), create=True) as queue:
+        add_observers(queue, watching)
         if len(files) < 2:  # noqa: PLR2004 -- one file has no progress
             return job.run(queue, files or ("-",))
         with progress(files, "enqueueing", total=len(files)) as names:

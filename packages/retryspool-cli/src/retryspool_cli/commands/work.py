@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from retryspool_cli.exits import WrongUsageError
+from retryspool_cli.observers import add_observers, make_observers, observer_option
 from retryspool_cli.output import json_option, note, print_json
 from retryspool_cli.routes import named_route
 from retryspool_cli.sections import SectionedCommand, section
@@ -79,6 +80,7 @@ _WATCHING = (
         metavar="[HOST:]PORT",
         help="Serve /metrics for Prometheus, /healthz and /readyz there; by default for this machine alone.",
     ),
+    observer_option,
     click.option(
         "--log-format",
         type=click.Choice(["text", "json"]),
@@ -123,6 +125,7 @@ def work_command(ctx: click.Context, /, *, drain: bool, as_json: bool, **given: 
     """Deliver messages."""
     worker = _Work(given)
     watch = _endpoint(given["metrics"])
+    observers = make_observers(given["observers"])
     if given["log_format"] == "json":
         from retryspool_cli.logs import log_as_json
 
@@ -131,11 +134,13 @@ def work_command(ctx: click.Context, /, *, drain: bool, as_json: bool, **given: 
     with open_queue(settings_of(ctx), create=True, **worker.queue_options()) as queue:
         try:
             worker.attach(queue)
+            add_observers(queue, observers)
             with watch(queue):
                 queue.run(until_idle=drain)
+            seconds = time.monotonic() - began
         finally:
             worker.stop()
-    _report(queue, time.monotonic() - began, as_json=as_json)
+    _report(queue, seconds, as_json=as_json)
 
 
 def _endpoint(listen: str | None) -> Callable[[Queue], AbstractContextManager[object]]:

@@ -1,4 +1,4 @@
-"""Handlers that users write: `retryspool work --handler module:callable`."""
+"""What users write and name as `module:attribute`, above all handlers: `retryspool work --handler module:callable`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from retryspool_cli.exits import WrongUsageError
 if TYPE_CHECKING:
     from retryspool.queue import Handle
 
-__all__ = ["load_handler"]
+__all__ = ["import_named", "load_handler"]
 
 
 def load_handler(named: str) -> Handle:
@@ -22,9 +22,21 @@ def load_handler(named: str) -> Handle:
     :param named: `package.module:function`, or `package.module:object.method`
     :raises WrongUsageError: there's no such thing
     """
+    handler = import_named("--handler", named)
+    if not callable(handler) and not callable(getattr(handler, "handle", None)):
+        msg = f"--handler {named!r}: it can't be called"
+        raise WrongUsageError(msg)
+    return cast("Handle", handler)
+
+
+def import_named(option: str, named: str) -> object:
+    """Import what an option names, `package.module:attribute`, from the current directory too.
+
+    :raises WrongUsageError: there's no such thing
+    """
     module_name, colon, attribute = named.partition(":")
     if not colon or not module_name or not attribute:
-        msg = f"--handler {named!r}: write module:callable"
+        msg = f"{option} {named!r}: write module:callable"
         raise WrongUsageError(msg)
     here = str(Path.cwd())
     if here not in sys.path:
@@ -34,14 +46,10 @@ def load_handler(named: str) -> Handle:
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
             raise  # it's there, and imports something that isn't
-        msg = f"--handler {named!r}: there is no module {error.name!r} here"
+        msg = f"{option} {named!r}: there is no module {error.name!r} here"
         raise WrongUsageError(msg) from None
     try:
-        handler: object = attrgetter(attribute)(module)
+        return attrgetter(attribute)(module)
     except AttributeError:
-        msg = f"--handler {named!r}: {module_name} has no {attribute!r}"
+        msg = f"{option} {named!r}: {module_name} has no {attribute!r}"
         raise WrongUsageError(msg) from None
-    if not callable(handler) and not callable(getattr(handler, "handle", None)):
-        msg = f"--handler {named!r}: it can't be called"
-        raise WrongUsageError(msg)
-    return cast("Handle", handler)
