@@ -15,6 +15,7 @@ from typing import Any, BinaryIO
 
 import pytest
 import redis
+import yaml
 from prometheus_client.core import Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families
@@ -29,6 +30,9 @@ from retryspool_cli.watch.endpoint import Endpoint
 from retryspool_cli.watch.opening import parse_listen
 
 from .conftest import Cli, wait_for
+
+SELECTOR = re.compile(r'(?:by \((\w+)\) \()?\b(retryspool_\w+)(?:\{(\w+)=~?"([^"]*)"\})?')
+"""Of an expression in PromQL: what it's grouped by, a metric, and a label with its values."""
 
 Values = Mapping[tuple[str, ...], float]
 
@@ -116,6 +120,29 @@ def test_the_docs_name_every_metric(watched: Queue, endpoint: Endpoint) -> None:
 
     assert set() == {name for name in families - counters if f"`{name}`" not in docs}
     assert set() == {name for name in re.findall(r"retryspool_\w+", docs) if not known(name, families)}
+
+
+def test_the_rules_in_the_docs_are_of_metrics_labels_and_values_that_there_are(
+    watched: Queue, endpoint: Endpoint
+) -> None:
+    handle_some(watched)
+    page = (Path(__file__).parents[3] / "docs/operations.md").read_text()
+    (written,) = re.findall(r"```yaml\n(groups:\n.*?)```", page, re.DOTALL)
+    (group,) = yaml.safe_load(written)["groups"]
+    samples = [sample for family in scrape(endpoint).values() for sample in family.samples]
+
+    assert len(group["rules"]) == len({rule["alert"] for rule in group["rules"]})
+    for rule in group["rules"]:
+        assert {"alert", "expr"} <= set(rule) <= {"alert", "expr", "for"}
+        assert re.fullmatch(r"[1-9][0-9]*m", rule.get("for", "1m"))
+        selectors = SELECTOR.findall(rule["expr"])
+        assert selectors, rule
+        for by, name, label, values in selectors:
+            found = [sample.labels for sample in samples if sample.name == name]
+            assert found, f"{rule['alert']}: there is no {name}"
+            assert all(not by or by in labels for labels in found), f"{rule['alert']}: {name} has no label {by!r}"
+            missing = set(values.split("|") if values else []) - {labels.get(label, "") for labels in found}
+            assert set() == missing, f"{rule['alert']}: {name} has no such {label}"
 
 
 def known(name: str, families: set[str]) -> bool:
