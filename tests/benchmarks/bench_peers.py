@@ -14,7 +14,7 @@ import subprocess
 import sys
 import venv
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from uuid import uuid4
 
@@ -56,15 +56,20 @@ def measure(folder: Path, rounds: int) -> list[Row]:
             names = list(pythons)
             for name in names[number % len(names) :] + names[: number % len(names)]:
                 redis.flushall()
-                payloads = folder / uuid4().hex
-                command = [pythons[name], "peers.py", name, server.url, str(payloads), str(MESSAGES)]
-                done = subprocess.run(
-                    command, check=True, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parent, timeout=300
-                )
-                for figure, rate in json.loads(done.stdout).items():
+                command = [pythons[name], "peers.py", name, server.url, str(folder / uuid4().hex), str(MESSAGES)]
+                for figure, rate in _told(command).items():
                     rates[name][figure].append(rate)
     medians = {name: {figure: statistics.median(each) for figure, each in of.items()} for name, of in rates.items()}
     return [row for name in PEERS for row in _rows(name, medians[name], medians[OURS])]
+
+
+def _told(command: Sequence[str]) -> Mapping[str, float]:
+    """Return what a run prints, among what its library says of itself."""
+    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parent, timeout=120, check=False)
+    for line in done.stdout.splitlines():
+        if line.startswith('{"in"'):
+            return json.loads(line)
+    raise RuntimeError(done.stdout + done.stderr)
 
 
 def _rows(name: str, peer: Mapping[str, float], ours: Mapping[str, float]) -> list[Row]:
