@@ -29,8 +29,9 @@ from retryspool import (
 from retryspool.data import Payload
 from retryspool.memory import MemoryData, MemoryMeta
 from retryspool.middleware import BlockWriter, Middleware
+from retryspool.model import NEVER
 from retryspool.plugins import registry
-from retryspool.queue import changes
+from retryspool.queue import BOUNCE_ERROR_HEADER, changes
 from retryspool.spool import ENCODING_HEADER, SEALED_HEADER
 from retryspool_compression import Gzip, Lz4, Zlib, Zstd
 from retryspool_encryption import Aes256Gcm, ChaCha20Poly1305, Key, new_key
@@ -392,6 +393,47 @@ def test_a_worker_without_the_key_sets_messages_aside() -> None:
     assert all("its key is needed" in record.last_error for record in records)
 
 
+def test_a_message_whose_sealed_headers_are_damaged_bounces_at_the_first_look_and_is_kept_as_it_is() -> None:
+    queue = queue_with(Aes256Gcm(keys=[KEY], headers=True))
+    for message_id in ("altered", "cut-off"):
+        queue.enqueue(TEXT, message_id=message_id, headers=HEADERS)
+    queue.enqueue(TEXT, message_id="whole", headers=HEADERS)
+    for message_id, damage in (("altered", lambda text: text[:-8] + "AAAAAA=="), ("cut-off", lambda text: text[:-24])):
+        record = queue.spool.get(message_id)
+        headers = {**record.headers, SEALED_HEADER: damage(record.headers[SEALED_HEADER])}
+        queue.spool.meta.update_meta(message_id, replace(record, headers=headers))
+    stored = {each: queue.spool.get(each).headers[SEALED_HEADER] for each in ("altered", "cut-off")}
+    handled, bounced = list[str](), list[str]()
+    queue.handler(lambda message, _: handled.append(message.id))
+    queue.bounce_handler(lambda message, _: bounced.append(message.id))
+
+    queue.run(until_idle=True)
+
+    assert (["whole"], []) == (handled, bounced)
+    assert (2, 0) == (queue.counters.snapshot()["bounced"], queue.counters.snapshot()["set_aside"])
+    for message_id, sealed in stored.items():
+        record = queue.get(message_id)
+        assert (State.BOUNCE, 0, NEVER) == (record.state, record.attempts, record.next_retry)
+        assert record.last_error.startswith(f"CorruptDataError: the headers of message '{message_id}' are not what was")
+        assert record.last_error == record.headers[BOUNCE_ERROR_HEADER]
+        assert sealed == record.headers[SEALED_HEADER]
+        with queue.open_payload(message_id) as payload:
+            assert TEXT == payload.read()
+
+
+def test_a_key_of_the_same_name_that_is_another_bounces_nothing() -> None:
+    first = queue_with(Aes256Gcm(keys=[KEY], headers=True))
+    first.enqueue(TEXT, message_id="m", headers=HEADERS)
+    other = queue_with(Aes256Gcm(keys=[new_key(KEY.id)], headers=True), like=first)
+    other.handler(lambda _message, _payload: None)
+
+    other.run(until_idle=True)
+
+    assert (State.DEFERRED, 0) == (first.get("m").state, first.get("m").attempts)
+    assert "with another key of the id 'k1'" in first.get("m").last_error
+    assert (1, 0) == (other.counters.snapshot()["set_aside"], other.counters.snapshot()["bounced"])
+
+
 # -- headers -----------------------------------------------------------------------------------------------------------
 
 
@@ -487,7 +529,7 @@ def test_headers_of_one_message_do_not_open_for_another() -> None:
     a, b = (queue.enqueue(b"x", message_id=each, headers={"to": each}) for each in "ab")
     queue.spool.meta.update_meta("a", replace(queue.spool.get("a"), headers=queue.spool.get("b").headers))
 
-    with pytest.raises(BackendError, match="is not what was sealed"):
+    with pytest.raises(CorruptDataError, match=r"the headers of message 'a' are not what was handed in: .* altered"):
         queue.spool.opened(queue.spool.get("a"))
     assert SEALED_HEADER in queue.get("a").headers
     assert (a.id, "b") == ("a", b.headers["to"])

@@ -79,6 +79,7 @@ SAMPLES: list[RetrySpoolError] = [
     DeadlineExceededError("too late"),
     BackendUnavailableError("no route to it", outcome="unknown"),
     CorruptDataError("a1", "it is shorter"),
+    CorruptDataError("a1", "they are altered", part="headers"),
     RetryableError("slow down", after=2.5),
     RetryableError("full", concerns="message"),
     RouteError("429", after=30),

@@ -20,7 +20,7 @@
     │   └── BackendError                     the disk, the server or the driver failed
     │       ├── BackendUnavailableError      ... and can't be reached; `outcome` says what may have happened
     │       ├── CorruptRecordError           a stored record doesn't parse
-    │       └── CorruptDataError             a stored payload isn't what was handed in
+    │       └── CorruptDataError             a stored payload, or its sealed headers, aren't what was handed in
     ├── PluginError
     │   ├── UnknownPluginError (LookupError)
     │   ├── DuplicatePluginError
@@ -219,10 +219,14 @@ class CorruptRecordError(BackendError):
 
 
 class CorruptDataError(BackendError):
-    """A stored payload isn't what was handed in. It is kept; no part of it counts as delivered."""
+    """A stored payload, or a message's sealed headers, aren't what was handed in. They are kept; nothing is delivered.
 
-    def __init__(self, message_id: str, what: str) -> None:
-        super().__init__(f"the payload of message {message_id!r} is not what was handed in: {what}")
+    :param part: which of the two
+    """
+
+    def __init__(self, message_id: str, what: str, *, part: Literal["payload", "headers"] = "payload") -> None:
+        verb = "are" if part == "headers" else "is"
+        super().__init__(f"the {part} of message {message_id!r} {verb} not what was handed in: {what}")
         self.message_id = message_id
 
 

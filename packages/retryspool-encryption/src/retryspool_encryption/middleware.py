@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar, Self
 
-from retryspool.errors import BackendError, CorruptDataError, InvalidOptionError, InvalidUrlError, NotSupportedError
+from retryspool.errors import CorruptDataError, InvalidOptionError, InvalidUrlError, NotSupportedError
 from retryspool.middleware import Middleware, MiddlewareCapabilities, settings_of
 from retryspool.urls import redact
 from retryspool_encryption.keys import Key
@@ -129,13 +129,13 @@ class _Encryption(Middleware):
     def open_headers(self, message_id: str, sealed: str) -> Mapping[str, str]:
         what = f"what stands for the headers of message {message_id!r}"
 
-        def refused(found: str) -> BackendError:
-            return BackendError(f"{what} is not what was sealed: {found}")
+        def refused(found: str) -> CorruptDataError:
+            return CorruptDataError(message_id, found, part="headers")
 
         try:
             stored = base64.b64decode(sealed, validate=True)
         except (binascii.Error, ValueError):
-            raise refused("it isn't Base64") from None
+            raise refused("what stands for them isn't Base64") from None
         with DecryptingReader(
             io.BytesIO(stored), self._ring, message_id, _HEADERS, what=what, refused=refused
         ) as reader:

@@ -96,7 +96,8 @@ class Middleware(ABC):
     def open_headers(self, message_id: str, sealed: str) -> Mapping[str, str]:  # noqa: ARG002 -- for overriders
         """Return the headers that `seal_headers` was given.
 
-        :raises BackendError: a key is missing, or it isn't what was sealed for this message
+        :raises CorruptDataError: it isn't what was sealed for this message: that's certain
+        :raises BackendError: a key is missing, or it may be
         """
         raise NotSupportedError(f"middleware {self.name!r} seals no headers")
 

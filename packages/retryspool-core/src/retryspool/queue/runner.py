@@ -83,8 +83,7 @@ class Runner:
         try:
             message.headers = user_headers(self._spool.opened(message.record).headers)
         except StorageError as error:
-            _log.warning("message %s: its headers can't be read: %s", message.id, error)
-            return SetAside(error_text(error))
+            return _unreadable(message, "headers", error)
         entry = self._handlers.choose(message)
         if entry is None:
             _log.debug("message %s: no handler takes it", message.id)
@@ -93,12 +92,8 @@ class Runner:
             payload = self._spool.open_payload(message.record)
             if entry.is_async:
                 return Ready(job, message, self._awaitable(message, payload), cast("AsyncHandle", entry.handle))
-        except (DataNotFoundError, CorruptDataError) as error:
-            _log.error("message %s: %s", message.id, error)
-            return GivenUp(error_text(error))
         except (StorageError, OSError) as error:
-            _log.warning("message %s: its payload can't be read: %s", message.id, error)
-            return SetAside(error_text(error))
+            return _unreadable(message, "payload", error)
         try:
             with self._observers.attempt(message):
                 _refuse_awaitable(entry.handle, entry.handle(message, payload))
@@ -183,6 +178,15 @@ class Runner:
             return None
         validate_metadata(replace(message.record, headers={**user_headers(message.headers), **own_headers(before)}))
         return dict(self._spool.with_headers(message.record, message.headers).headers)
+
+
+def _unreadable(message: Message, part: str, error: StorageError | OSError) -> GivenUp | SetAside:
+    """Return what becomes of a message that can't be read: given up where that's for good, else tried again."""
+    if isinstance(error, (DataNotFoundError, CorruptDataError)):
+        _log.error("message %s: %s", message.id, error)
+        return GivenUp(error_text(error))
+    _log.warning("message %s: its %s can't be read: %s", message.id, part, error)
+    return SetAside(error_text(error))
 
 
 def _refuse_awaitable(handle: object, result: object) -> None:

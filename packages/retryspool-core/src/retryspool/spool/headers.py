@@ -68,7 +68,8 @@ def stored_headers(
 def open_headers(stages: Stages, record: MessageMetadata) -> MessageMetadata:
     """Return the record with its headers as they were handed in.
 
-    :raises BackendError: they are sealed, and the middleware or its key is missing, or they were altered
+    :raises CorruptDataError: they are sealed, and were altered
+    :raises BackendError: they are sealed, and the middleware or its key is missing
     """
     if SEALED_HEADER not in record.headers:
         return record

@@ -213,7 +213,8 @@ class Spool:
     def opened(self, record: MessageMetadata) -> MessageMetadata:
         """Return a record with its headers as they were handed in: to act on, never to be stored.
 
-        :raises BackendError: they are sealed, and the middleware or its key is missing, or they were altered
+        :raises CorruptDataError: they are sealed, and were altered
+        :raises BackendError: they are sealed, and the middleware or its key is missing
         """
         return open_headers(self._stages, record)
 

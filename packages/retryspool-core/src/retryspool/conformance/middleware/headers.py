@@ -10,7 +10,7 @@ from retryspool.conformance.marks import clause
 from retryspool.conformance.middleware_suite import MESSAGE, MiddlewareSuite
 from retryspool.conformance.profiles import Profile
 from retryspool.conformance.strategies import texts
-from retryspool.errors import BackendError, NotSupportedError
+from retryspool.errors import BackendError, CorruptDataError, NotSupportedError
 from retryspool.middleware import Middleware
 from retryspool.model import MessageMetadata
 from retryspool.records import validate_metadata
@@ -56,16 +56,19 @@ class HeaderTests(MiddlewareSuite):
     def test_sealed_headers_that_were_altered_are_refused(self, stage: Middleware) -> None:
         _needs_sealing(stage)
         sealed = stage.seal_headers(MESSAGE, _HEADERS)
+        told: set[type[BackendError]] = set()
         for at, character in enumerate(sealed):
             altered = f"{sealed[:at]}{'A' if character != 'A' else 'B'}{sealed[at + 1 :]}"
             try:
                 found = stage.open_headers(MESSAGE, altered)
-            except BackendError:
+            except BackendError as error:
+                told.add(type(error))
                 continue
             assert _HEADERS == dict(found), f"character {at}"
         for wrong in ("", "x", sealed[:-4], sealed[:20], f"{sealed}AAAA", "é", "=" * 40):
             with pytest.raises(BackendError):
                 stage.open_headers(MESSAGE, wrong)
+        assert CorruptDataError in told, "such damage is told as if a key were missing, so that nobody gives it up"
 
     @clause("MIDDLEWARE-17")
     def test_who_seals_no_headers_says_so(self, stage: Middleware) -> None:
