@@ -319,29 +319,80 @@ def test_a_worker_whose_clock_is_off_steals_nothing_and_puts_off_by_the_stores_c
 # -- messages that kill ------------------------------------------------------------------------------------------------
 
 
+def _work_until_all_is_settled(place: Place, function: str, *args: object) -> tuple[int, list[str]]:
+    """Let one worker follow the other as each dies; return how many died, and what was delivered."""
+    queue = place.open()
+    delivered = list[str]()
+    deaths = 0
+    while any(queue.count(state) for state in (State.INCOMING, State.ACTIVE, State.DEFERRED)):
+        assert deaths < 50, f"{queue.counts()}, delivered: {delivered}"
+        with processes(1) as (worker,):
+            place.begin(worker, function, *args)
+            try:
+                while ["idle"] != (said := worker.line()):
+                    delivered.append(str(said))
+            except AssertionError:  # it died
+                deaths += 1
+        wait_until(lambda: not queue.count(State.ACTIVE) or _is_due(queue))
+    return deaths, delivered
+
+
+def _is_due(queue: Queue) -> bool:
+    due = queue.oldest_due(State.ACTIVE)
+    return due is not None and due <= utc_now()
+
+
 def test_a_message_that_kills_its_worker_ends_in_bounce_and_takes_none_of_those_behind_it_along(place: Place) -> None:
     queue = place.open()
     innocent = [f"innocent{number}" for number in range(6)]
     for name in ("poison", *innocent):
         queue.enqueue(b"", message_id=name, priority=int(name != "poison"))
-    delivered = list[Any]()
-    deaths = 0
-    while ["idle"] not in delivered:
-        with processes(1) as (worker,):
-            place.begin(worker, "die_of", "poison", {"concurrency": 1, "max_lost_deliveries": 2})
-            with suppress(AssertionError):  # it died
-                while ["idle"] != (said := worker.line()):
-                    delivered.append(said)
-                if queue.count(State.ACTIVE) + queue.count(State.INCOMING) == 0:
-                    delivered.append(said)
-                continue
-            deaths += 1
+
+    settings = {"concurrency": 1, "max_lost_deliveries": 2}
+    deaths, delivered = _work_until_all_is_settled(place, "die_of", "poison", settings)
 
     after = queue.get("poison")
     assert (State.BOUNCE, 2) == (after.state, deaths)
     assert after.last_error.startswith("2 deliveries were lost")
-    assert set(innocent) == {said for said in delivered if isinstance(said, str)}
-    assert 1 == queue.count(State.BOUNCE)
+    assert set(innocent) == set(delivered)
+    assert 1 == sum(queue.counts().values())
+
+
+@pytest.mark.parametrize("kind", ["threads", "coroutines"])
+@pytest.mark.parametrize("concurrency", [4, 8])
+def test_a_message_that_kills_its_worker_bounces_and_none_of_those_beside_it_does(
+    place: Place, kind: str, concurrency: int
+) -> None:
+    queue = place.open()
+    innocent = [f"innocent{number}" for number in range(12)]
+    for name in ("poison", *innocent):
+        queue.enqueue(b"", message_id=name, priority=int(name != "poison"))
+    settings = {"concurrency": concurrency, "max_lost_deliveries": 3}
+
+    deaths, delivered = _work_until_all_is_settled(place, "die_in_company", kind, ["poison"], settings)
+
+    after = queue.get("poison")
+    assert (State.BOUNCE, 3) == (after.state, deaths)
+    assert after.last_error.startswith("3 deliveries were lost: each time its worker died")
+    assert set(innocent) == set(delivered)
+    assert 1 == sum(queue.counts().values())
+
+
+def test_each_of_several_messages_that_kill_bounces_by_its_own_fault(place: Place) -> None:
+    queue = place.open()
+    poison = ["poison0", "poison1", "poison2"]
+    innocent = [f"innocent{number}" for number in range(9)]
+    for name in (*poison, *innocent):
+        queue.enqueue(b"", message_id=name, priority=int(name not in poison))
+
+    deaths, delivered = _work_until_all_is_settled(
+        place, "die_in_company", "threads", poison, {"concurrency": 6, "max_lost_deliveries": 2}
+    )
+
+    assert set(poison) == {record.id for record in queue.iter(State.BOUNCE)}
+    assert set(innocent) == set(delivered)
+    assert 3 == sum(queue.counts().values())
+    assert deaths <= 2 * 3
 
 
 # -- shutting down -----------------------------------------------------------------------------------------------------

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import os
 import signal
 import struct
 import sys
 import threading
+import time
 from datetime import timedelta
 from pathlib import Path
 from types import FrameType
@@ -16,9 +18,11 @@ from typing import Any, BinaryIO
 from processes import say
 from queues import Recorder
 
-from retryspool import Message, Queue, State
+from retryspool import AsyncPayload, Message, Queue, State
 from retryspool.queue import QueueSettings
 
+_COMPANY_S = 1.2
+"""How long a message waits for others before its process dies of it: for longer than a lease."""
 _SOURCES = str(Path(__file__).parents[2] / "packages")
 
 
@@ -51,6 +55,49 @@ def die_of(meta: str, data: str, poison: str, settings: QueueSettings) -> list[s
                 os._exit(1)
             say(message.id)
 
+        queue.run(until_idle=True)
+    return ["idle"]
+
+
+class Company:
+    """A handler that dies of some messages, as soon as others run beside them: these stay until then."""
+
+    def __init__(self, poison: list[str], concurrency: int) -> None:
+        self._poison = set(poison)
+        self._concurrency = concurrency
+        self._running = set[str]()
+
+    def handle(self, message: Message, _payload: BinaryIO) -> None:
+        self._running.add(message.id)
+        until = time.monotonic() + _COMPANY_S
+        while self._stays(message.id, until):
+            threading.Event().wait(0.005)
+        self._end(message.id)
+
+    async def handle_in_a_loop(self, message: Message, _payload: AsyncPayload) -> None:
+        self._running.add(message.id)
+        until = time.monotonic() + _COMPANY_S
+        while self._stays(message.id, until):  # noqa: ASYNC110 -- it's for as long as the other forms
+            await asyncio.sleep(0.005)
+        self._end(message.id)
+
+    def _stays(self, message_id: str, until: float) -> bool:
+        if message_id in self._poison:
+            return len(self._running) < self._concurrency and time.monotonic() < until
+        return not self._poison.isdisjoint(self._running)
+
+    def _end(self, message_id: str) -> None:
+        if message_id in self._poison:
+            os._exit(1)
+        self._running.remove(message_id)
+        say(message_id)
+
+
+def die_in_company(meta: str, data: str, kind: str, poison: list[str], settings: QueueSettings) -> list[str]:
+    """Work until there's nothing left to do; die in the handlers of some messages, and not alone if that can be."""
+    with opened(meta, data, settings) as queue:
+        company = Company(poison, queue.options.concurrency)
+        queue.add_handler(company.handle if kind == "threads" else company.handle_in_a_loop)
         queue.run(until_idle=True)
     return ["idle"]
 

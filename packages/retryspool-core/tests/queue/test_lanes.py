@@ -43,11 +43,13 @@ class Yard:
     def _turn_back(self, jobs: Sequence[Job]) -> None:
         self.turned_back += jobs
 
-    def put(self, route: str, count: int = 1, *, priority: int = 5, origin: State = State.INCOMING) -> list[Job]:
+    def put(
+        self, route: str, count: int = 1, *, priority: int = 5, origin: State = State.INCOMING, alone: bool = False
+    ) -> list[Job]:
         jobs = list[Job]()
         for _ in range(count):
             record = MessageMetadata("m", State.ACTIVE, route=route, priority=priority, claimed_from=origin)
-            jobs.append(Job(record, math.inf))
+            jobs.append(Job(record, math.inf, alone=alone))
             self.lanes.put(jobs[-1])
         return jobs
 
@@ -362,6 +364,52 @@ def test_death_and_revival_of_a_route_are_logged_once_each(caplog: pytest.LogCap
     assert ("WARNING", "INFO") == (died.levelname, revived.levelname)
     assert "route 'dead': answers again" == revived.getMessage()
     assert "dead" == vars(died)["route"] == vars(revived)["route"]
+
+
+# -- alone ------------------------------------------------------------------------------------------------------------
+
+
+def test_one_that_is_to_run_alone_takes_its_turn_and_from_then_on_nothing_begins_or_is_added_until_it_is_done() -> None:
+    yard = Yard()
+    (first,) = yard.put("a")
+    (alone,) = yard.put("b", alone=True)
+    (behind,) = yard.put("b")
+
+    assert [first, alone] == yard.begun()
+
+    assert yard.lanes.is_kept_for_one
+    assert yard.put("c") == yard.turned_back
+    assert [Released()] == [job.outcome for job in yard.turned_back]
+    yard.end([first], Succeeded())
+    assert [] == yard.begun()
+    openings = yard.lanes.openings
+    yard.end([alone], Succeeded())
+    assert (False, openings + 1) == (yard.lanes.is_kept_for_one, yard.lanes.openings)
+    assert [behind] == yard.begun()
+
+
+def test_one_that_is_to_run_alone_waits_for_its_destination_like_any_other() -> None:
+    yard = Yard(slow=RouteOptions(concurrency=1))
+    running = yard.put("slow")
+    assert running == yard.begun()
+    (alone,) = yard.put("slow", alone=True)
+    others = yard.put("well", 2)
+
+    assert others == yard.begun()
+    yard.end(running, Succeeded())
+    assert [alone] == yard.begun()
+
+
+@pytest.mark.parametrize("outcome", [Released(), DOWN, None])
+def test_however_the_one_that_ran_alone_ends_the_others_go_on(outcome: Outcome | None) -> None:
+    yard = Yard()
+    alone = yard.put("a", 3, alone=True)
+
+    for job in alone:
+        assert [job] == yard.begun()
+        yard.end([job], outcome)
+
+    assert yard.put("a") == yard.begun()
 
 
 # -- rates -------------------------------------------------------------------------------------------------------------

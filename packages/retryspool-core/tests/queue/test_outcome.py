@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from retryspool import NEVER, ZERO_TIME, FixedRetry, MessageMetadata, QueueOptions, State
 from retryspool.meta import Delete, Update
-from retryspool.queue import BOUNCE_ERROR_HEADER
+from retryspool.queue import BOUNCE_ERROR_HEADER, changes
+from retryspool.queue.losses import ALONE_HEADER, HEARD_HEADER, count_losses
 from retryspool.queue.outcome import (
     MAX_ERROR_LENGTH,
     Failed,
@@ -223,7 +224,7 @@ def test_a_bounce_handlers_failure_leaves_the_reason_of_the_bounce() -> None:
     after = settled(bounced, Failed("OSError: no mailer"))
 
     assert (State.BOUNCE, "gone", 10, 2) == (after.state, after.last_error, after.attempts, after.deliveries)
-    assert {"to": "x", BOUNCE_ERROR_HEADER: "OSError: no mailer"} == after.headers
+    assert {"to": "x", BOUNCE_ERROR_HEADER: "OSError: no mailer", HEARD_HEADER: "2"} == after.headers
     assert NOW + timedelta(seconds=60) == after.next_retry
 
 
@@ -234,22 +235,111 @@ def test_bounce_handlers_have_as_many_tries_as_others_then_it_is_kept() -> None:
     assert NEVER == settled(claimed(claimed_from=State.BOUNCE), Failed("x", permanent=True)).next_retry
 
 
+def alone(number: int) -> dict[str, str]:
+    return {"to": "x", ALONE_HEADER: str(number)}
+
+
 def test_deliveries_of_which_nothing_was_heard_are_bounded() -> None:
     by = rules(max_lost_deliveries=3)
 
-    assert by.given_up(claimed(deliveries=3)) is None
-    assert by.given_up(claimed(deliveries=8, attempts=5)) is None
+    assert by.given_up(claimed(deliveries=3, headers=alone(2))) is None
+    assert by.given_up(claimed(deliveries=8, attempts=5, headers=alone(7))) is None
     assert GivenUp(
-        "3 deliveries were lost: each time its worker died, or lost its lease, before the end"
-    ) == by.given_up(claimed(deliveries=4))
+        "3 deliveries were lost: each time its worker died, or lost its lease, before the end, "
+        "at last while nothing else was under way in it"
+    ) == by.given_up(claimed(deliveries=4, headers=alone(3)))
     assert by.given_up(claimed(deliveries=0, attempts=5)) is None  # a record of the Go system, which doesn't count them
+
+
+@pytest.mark.parametrize("headers", [{}, alone(2), alone(4), {ALONE_HEADER: "x"}])
+def test_losses_beside_others_give_up_no_message_however_many_they_are(headers: dict[str, str]) -> None:
+    by = rules(max_lost_deliveries=3)
+
+    for deliveries in (4, 100):
+        record = claimed(deliveries=deliveries, headers=headers)
+        assert (None, True) == (by.given_up(record), by.is_last_chance(record))
+
+
+@pytest.mark.parametrize(
+    ("most", "deliveries", "attempts", "is_last"),
+    [
+        (3, 1, 0, False),
+        (3, 2, 0, False),
+        (3, 3, 0, True),
+        (3, 7, 5, False),
+        (3, 8, 5, True),
+        (3, 0, 5, False),
+        (1, 1, 0, False),
+        (1, 2, 0, True),
+        (1, 2, 1, False),
+    ],
+)
+def test_the_last_chance_is_the_one_before_too_many_are_lost_and_never_the_first_delivery(
+    most: int, deliveries: int, attempts: int, *, is_last: bool
+) -> None:
+    record = claimed(deliveries=deliveries, attempts=attempts)
+
+    assert is_last == rules(max_lost_deliveries=most).is_last_chance(record)
+
+
+def test_what_was_lost_before_a_failure_that_was_reported_does_not_count_any_more() -> None:
+    by = rules(max_lost_deliveries=3)
+
+    after = settled(claimed(deliveries=3, headers=alone(3)), Failed("no"), by)
+
+    assert ({"to": "x", HEARD_HEADER: "3"}, 3, 1) == (after.headers, after.deliveries, after.attempts)
+    again = [replace(after, state=State.ACTIVE, claimed_from=State.DEFERRED, deliveries=number) for number in (4, 5, 6)]
+    assert [False, False, True] == [by.is_last_chance(record) for record in again]
+    assert {"to": "x", HEARD_HEADER: "5"} == settled(again[1], Failed("no"), by).headers
+
+
+def test_a_failure_with_no_loss_before_it_notes_nothing() -> None:
+    assert {"to": "x"} == settled(claimed(deliveries=3, attempts=2), Failed("no")).headers
+
+
+@pytest.mark.parametrize(
+    "outcome", [Succeeded(), GivenUp("gone"), Failed("no", permanent=True), Succeeded({"to": "y", **alone(3)})]
+)
+@pytest.mark.parametrize("claimed_from", [State.INCOMING, State.BOUNCE])
+def test_nothing_of_losses_is_left_where_a_message_has_come_to_its_end(outcome: Outcome, claimed_from: State) -> None:
+    by = rules(on_success="archive", on_bounce="archive")
+
+    after = settled(
+        claimed(claimed_from=claimed_from, deliveries=3, headers={HEARD_HEADER: "1", **alone(3)}), outcome, by
+    )
+
+    assert not {HEARD_HEADER, ALONE_HEADER} & set(after.headers)
+
+
+@pytest.mark.parametrize("change", [changes.bounce(), changes.retry(), changes.requeue()])
+def test_what_starts_afresh_by_hand_starts_without_losses(change: changes.Change) -> None:
+    state = State.INCOMING if change.name == "bounce" else State.ARCHIVED
+    assert change.made is not None
+
+    after = change.made(claimed(state=state, deliveries=3, headers={HEARD_HEADER: "1", **alone(3)}))
+
+    assert ({"to": "x"}, 0) == (after.headers, after.deliveries)
+
+
+@pytest.mark.parametrize("text", ["", "-1", "x", "1.5", "\N{SUPERSCRIPT TWO}", "9" * 5000])
+def test_a_note_of_what_was_heard_that_cannot_be_read_is_none(text: str) -> None:
+    assert 4 == count_losses(claimed(deliveries=5, headers={HEARD_HEADER: text}))
 
 
 def test_deliveries_to_bounce_handlers_are_bounded() -> None:
     by = rules()
 
-    assert by.given_up(claimed(claimed_from=State.BOUNCE, deliveries=3, max_attempts=3)) is None
-    assert by.given_up(claimed(claimed_from=State.BOUNCE, deliveries=4, max_attempts=3)) is not None
+    def bounce(deliveries: int, **headers: str) -> MessageMetadata:
+        return claimed(claimed_from=State.BOUNCE, deliveries=deliveries, max_attempts=3, headers=headers)
+
+    heard, is_alone = {HEARD_HEADER: "2"}, {ALONE_HEADER: "3"}
+    assert by.given_up(bounce(3, **alone(2))) is None
+    assert by.given_up(bounce(4, **heard)) is None  # one was lost, and not alone
+    assert by.given_up(bounce(4, **heard, **is_alone)) is not None
+    assert by.given_up(bounce(4, **{HEARD_HEADER: "3"})) is not None
+    assert [False, True, False, True] == [
+        by.is_last_chance(record) for record in (bounce(2), bounce(3), bounce(3, **heard), bounce(4, **heard))
+    ]
 
 
 class _Unprintable(Exception):  # noqa: N818 -- it isn't one to be raised

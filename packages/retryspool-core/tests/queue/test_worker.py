@@ -30,6 +30,7 @@ from retryspool import (
 from retryspool.memory import MemoryData, MemoryMeta
 from retryspool.meta import Write, WriteResult
 from retryspool.queue.handlers import Handle
+from retryspool.queue.losses import begun_alone
 
 DUE = datetime.min.replace(tzinfo=UTC)
 
@@ -258,15 +259,22 @@ def test_the_last_attempt_bounces(new_queue: NewQueue) -> None:
     assert (State.BOUNCE, 3, "ZeroDivisionError: division by zero") == (after.state, after.attempts, after.last_error)
 
 
+def lose(queue: Queue, times: int) -> MessageMetadata:
+    """Let workers that die claim a message; return the last claim."""
+    claims = list[MessageMetadata]()
+    for number in range(times):
+        claims += queue.spool.meta.claim(
+            [State.INCOMING], limit=1, lease=timedelta(microseconds=1), owner=f"killed-{number}"
+        )
+    assert times == len(claims)
+    return claims[-1]
+
+
 def test_a_message_that_kills_its_worker_ends_in_bounce(new_queue: NewQueue) -> None:
     queue = new_queue(max_lost_deliveries=3)
     queue.add_handler(recorder := Recorder())
     queue.enqueue(b"", message_id="a")
-    for number in range(3):  # workers that were killed with it
-        claim = queue.spool.meta.claim(
-            [State.INCOMING], limit=1, lease=timedelta(microseconds=1), owner=f"killed-{number}"
-        )
-        assert 1 == len(claim)
+    queue.spool.meta.update_meta("a", begun_alone(lose(queue, 3)))
 
     queue.run(until_idle=True)
 
@@ -274,6 +282,18 @@ def test_a_message_that_kills_its_worker_ends_in_bounce(new_queue: NewQueue) -> 
     assert [] == recorder.ids
     assert (State.BOUNCE, 0) == (after.state, after.attempts)
     assert after.last_error.startswith("3 deliveries were lost")
+
+
+def test_a_message_whose_workers_may_have_died_of_others_is_delivered(new_queue: NewQueue) -> None:
+    queue = new_queue(max_lost_deliveries=3, on_success="archive")
+    queue.add_handler(recorder := Recorder())
+    queue.enqueue(b"", message_id="a")
+    lose(queue, 9)
+
+    queue.run(until_idle=True)
+
+    assert ["a"] == recorder.ids
+    assert (State.ARCHIVED, 10, {}) == (queue.get("a").state, queue.get("a").deliveries, queue.get("a").headers)
 
 
 def read_and_fail(_message: Message, payload: BinaryIO) -> None:

@@ -23,17 +23,25 @@ class Capacity:
 
     :param parked: returns how many of them can't begin yet, for the sake of their destination: no handler waits for
         these, and so others may be claimed instead
+    :param is_kept: tells whether nothing is to be claimed for now; that ends with a message that is `handled()`
     """
 
-    def __init__(self, options: QueueOptions, parked: Callable[[], int] = lambda: 0) -> None:
+    def __init__(
+        self,
+        options: QueueOptions,
+        parked: Callable[[], int] = lambda: 0,
+        is_kept: Callable[[], bool] = lambda: False,
+    ) -> None:
         self._options = options
         self._parked = parked
+        self._is_kept = is_kept
         self._changed = threading.Condition()
         self._waiting = False
         self._stopped = False
         self._unhandled = 0
         self._unsettled = 0
         self._ahead = 0
+        self._most = options.batch_size
         self._finished = 0
         self._since = time.monotonic()
 
@@ -61,9 +69,9 @@ class Capacity:
     def _room(self) -> int:
         """Return how many messages may be claimed; none while enough are claimed ahead to go on claiming in batches."""
         ahead = self._unhandled - self._parked() - self._options.concurrency
-        if ahead >= 0 and ahead >= (self._ahead + 1) // 2:
+        if (ahead >= 0 and ahead >= (self._ahead + 1) // 2) or self._is_kept():
             return 0
-        room = min(self._options.batch_size, self._ahead - ahead, self._options.max_active - self._unsettled)
+        room = min(self._most, self._ahead - ahead, self._options.max_active - self._unsettled)
         return max(room, 0)
 
     def _look_ahead(self) -> None:
@@ -73,14 +81,24 @@ class Capacity:
             self._since = now
             self._finished = 0
 
-    def wait_until_settled(self, timeout_s: float, or_if: Callable[[], bool]) -> None:
-        """Wait until nothing is unsettled or `or_if()`, at the most for `timeout_s` seconds, or until stopped."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._stopped or not self._unsettled or or_if(), timeout_s)
+    def wait_until_settled(self, timeout_s: float, or_if: Callable[[], bool] = lambda: False, but_for: int = 0) -> bool:
+        """Wait until nothing is unsettled or `or_if()`, at the most for `timeout_s` seconds, or until stopped.
 
-    def claimed(self, count: int) -> None:
-        """Take note of claimed messages."""
+        :param but_for: so many are left out of account
+        :returns: whether nothing is unsettled
+        """
         with self._changed:
+            self._changed.wait_for(lambda: self._stopped or self._unsettled <= but_for or or_if(), timeout_s)
+            return self._unsettled <= but_for
+
+    def claimed(self, count: int, *, singly: bool = False) -> None:
+        """Take note of claimed messages.
+
+        :param singly: claim one at a time next, and then ever more again: what comes with one that is to be handled
+            alone goes back at once
+        """
+        with self._changed:
+            self._most = 1 if singly else min(self._most * 2, self._options.batch_size)
             self._unhandled += count
             self._unsettled += count
 

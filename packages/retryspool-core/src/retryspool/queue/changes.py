@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 from retryspool.errors import InvalidOptionError
 from retryspool.model import NEVER, ZERO_TIME, MessageMetadata, State
+from retryspool.queue.losses import without_losses
 from retryspool.queue.message import own_headers, user_headers
 from retryspool.queue.options import check_range
 from retryspool.queue.outcome import storable
@@ -85,7 +86,8 @@ def bounce(reason: str = "") -> Change:
     error = storable(reason) or "bounced by hand"
 
     def bounced(record: MessageMetadata) -> MessageMetadata:
-        return replace(record, state=State.BOUNCE, next_retry=ZERO_TIME, last_error=error, deliveries=0)
+        bounced = _uncounted(record)
+        return replace(bounced, state=State.BOUNCE, next_retry=ZERO_TIME, last_error=error)
 
     return Change("bounce", frozenset({State.INCOMING, State.DEFERRED, State.HOLD}), bounced)
 
@@ -158,4 +160,9 @@ def combined(changes: Sequence[Change]) -> Change:
 
 def _afresh(record: MessageMetadata) -> MessageMetadata:
     """Return it as if it had just come in: due now, nothing counted."""
-    return replace(record, state=State.INCOMING, next_retry=ZERO_TIME, attempts=0, deliveries=0)
+    return replace(_uncounted(record), state=State.INCOMING, next_retry=ZERO_TIME, attempts=0)
+
+
+def _uncounted(record: MessageMetadata) -> MessageMetadata:
+    """Return it as if it had never been claimed."""
+    return replace(record, deliveries=0, headers=without_losses(record.headers))

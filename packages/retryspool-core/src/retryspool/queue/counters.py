@@ -32,8 +32,8 @@ _NAMES: tuple[CounterName, ...] = (
     "bounces_handled",  # bounced messages that a bounce handler has dealt with
     "archived",  # of those delivered and of the bounces handled: kept in the archive
     "set_aside",  # returned for a while: no handler takes them, or their payload can't be read
-    "put_off",  # returned unhandled until their destination's rest is over
-    "released",  # returned unhandled by a stop, or because others had to go first
+    "put_off",  # returned unhandled until their destination's rest is over, or they can be handled alone
+    "released",  # returned unhandled by a stop, or because others had to go first or one is handled alone
     "lost_leases",  # results discarded, because the message wasn't this worker's any more
     "pruned",  # archived messages deleted by age
     "handler_seconds",  # time spent in handlers

@@ -15,7 +15,7 @@ from retryspool.queue.handlers import Handlers
 from retryspool.queue.lanes import Lanes
 from retryspool.queue.loop import HandlerLoop
 from retryspool.queue.message import Job
-from retryspool.queue.outcome import Released
+from retryspool.queue.outcome import Outcome
 from retryspool.queue.runner import Ready, Runner
 
 __all__ = ["Crew"]
@@ -28,7 +28,7 @@ class Crew:
     """Runs handlers, up to `concurrency` at once.
 
     :param loop: where coroutines run; in a thread of the crew's own if None
-    :param begins: tells of a message whether its handler is to begin; if not, it's released
+    :param before: what is called with each message before its handler begins; returns an outcome if it isn't to begin
     :param finish: what is called with each message that has an outcome
     :param is_here: tells whether this is the process in which the crew began
     :param is_stopping: tells whether the worker stops
@@ -43,7 +43,7 @@ class Crew:
         concurrency: int,
         *,
         loop: asyncio.AbstractEventLoop | None,
-        begins: Callable[[Job], bool],
+        before: Callable[[Job], Outcome | None],
         finish: Callable[[Job], None],
         is_here: Callable[[], bool],
         is_stopping: Callable[[], bool],
@@ -53,7 +53,7 @@ class Crew:
         self._runner = runner
         self._handlers = handlers
         self._concurrency = concurrency
-        self._begins = begins
+        self._before = before
         self._finish = finish
         self._is_here = is_here
         self._free = threading.Semaphore(concurrency)
@@ -88,12 +88,11 @@ class Crew:
     def _work(self) -> None:
         while (job := self._next()) is not None:
             ready = None
-            if self._begins(job):
+            job.outcome = self._before(job)
+            if job.outcome is None:
                 ready = self._runner.run(job)
                 if not self._is_here():
                     return  # the handler has forked, and this is the child: the message is the parent's
-            else:
-                job.outcome = Released()
             if ready is None:
                 self._done(job)
             else:

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import heapq
+import logging
 import sys
+from collections.abc import Iterable
+from datetime import datetime, timedelta
 
 from retryspool.queue.feedback import Feedback
 from retryspool.queue.message import Job
+from retryspool.queue.outcome import Failed, PutOff, Succeeded, storable
 from retryspool.queue.rates import Pace, Rate
-from retryspool.queue.routes import RouteOptions, RouteState
+from retryspool.queue.routes import RouteOptions, RouteState, RouteStatus
 
 __all__ = ["Lane"]
+
+_log = logging.getLogger(__name__)
 
 _NO_LIMIT = sys.maxsize
 _OVERTAKEN = 16
@@ -133,3 +139,51 @@ class Lane:
         jobs = [job for _, _, job in sorted(self._heap)]
         self._heap.clear()
         return jobs
+
+    def put_off(self, jobs: Iterable[Job], now: float) -> list[Job]:
+        """Let messages wait elsewhere until its rest is over: their outcome says so."""
+        if self.feedback is None:
+            return []
+        after = timedelta(seconds=self.feedback.resting_until - now)
+        error = storable(f"put off: route {self.route!r} takes nothing now: {self.feedback.last_error}")
+        put_off = list(jobs)
+        for job in put_off:
+            job.outcome = PutOff(error, after)
+        return put_off
+
+    def learn(self, job: Job, now: float) -> None:
+        """Take note of how a message that has run ended: its `outcome` says so, None that it never began."""
+        outcome, feedback = job.outcome, self.feedback
+        if feedback is None:
+            return
+        if isinstance(outcome, Failed) and not outcome.permanent and outcome.concerns == "route":
+            if outcome.route_is_out:
+                after_s = None if outcome.after is None else outcome.after.total_seconds()
+                feedback.refused(outcome.error, now, after_s)
+            else:
+                feedback.failed(outcome.error, now)
+        elif isinstance(outcome, (Failed, Succeeded)):
+            feedback.answered()
+
+    def status(self, now: float, wall: datetime) -> RouteStatus:
+        """Return what is known of its destination; `wall` is the time of day at the moment that is `now`."""
+        feedback = self.feedback
+        if feedback is None:
+            return RouteStatus(self.route, "open", None, self.running, self.waiting, None, "")
+        until = wall + timedelta(seconds=feedback.resting_until - now) if feedback.state == "resting" else None
+        return RouteStatus(
+            self.route, feedback.state, feedback.window, self.running, self.waiting, until, feedback.last_error
+        )
+
+    def log_change(self, became: RouteState, now: float, put_off: int) -> None:
+        """Log that its destination has come to rest, or answers again."""
+        feedback = self.feedback
+        if feedback is None:
+            return
+        extra = {"route": self.route}
+        if became == "open":
+            _log.info("route %r: answers again", self.route, extra=extra)
+        elif became == "resting":
+            rest_s = feedback.resting_until - now
+            text = "route %r: takes nothing, and is left alone for %.1f s; %d messages are put off until then: %s"
+            _log.warning(text, self.route, rest_s, put_off, feedback.last_error, extra=extra)

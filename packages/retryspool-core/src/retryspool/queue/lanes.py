@@ -2,27 +2,26 @@
 
 Destinations take turns. One whose limits let nothing begin keeps no handler from the others, nor much room: it's passed
 over by further claims as soon as enough of its messages wait here, and what waits for one that rests goes back at once.
+
+A message that is to run alone takes its turn like any other. From then until it's done nothing else begins or is
+added.
 """
 
 from __future__ import annotations
 
 import heapq
-import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Callable, Sequence
 
 from retryspool.model import State, utc_now
 from retryspool.queue.lane import Lane
 from retryspool.queue.message import Job
-from retryspool.queue.outcome import Failed, PutOff, Succeeded, storable
-from retryspool.queue.routes import RouteState, RouteStatus, RouteTable
+from retryspool.queue.outcome import Released
+from retryspool.queue.routes import RouteStatus, RouteTable
 
 __all__ = ["Lanes"]
-
-_log = logging.getLogger(__name__)
 
 _REMEMBERED = 1000
 """Destinations that nothing is going on with are remembered up to so many."""
@@ -33,7 +32,7 @@ class Lanes:
 
     :param table: the limits by route
     :param handlers: how many handlers there are
-    :param turn_back: what is called with messages that are put off: their outcome says so
+    :param turn_back: what is called with messages that are put off or released: their outcome says so
     """
 
     def __init__(
@@ -47,7 +46,7 @@ class Lanes:
         self.parked = 0
         """Messages that can't begin yet for the limits' sake."""
         self.openings = 0
-        """Raised whenever a route is to be claimed again that was passed over."""
+        """Raised whenever messages are to be claimed again that were passed over."""
         self._table = table
         self._handlers = handlers
         self._turn_back = turn_back
@@ -56,6 +55,7 @@ class Lanes:
         self._sleeping = 0
         self._someone_watches = False
         self._closed = False
+        self._alone: Job | None = None
         self._bounces = Lane("", None, handlers)
         self._lanes: dict[str, Lane] = {}
         self._sweep_at = _REMEMBERED
@@ -70,21 +70,27 @@ class Lanes:
     # -- for the dispatcher --------------------------------------------------------------------------------------------
 
     def put(self, job: Job) -> None:
-        """Add a claimed message; one whose destination rests goes back at once."""
+        """Add a claimed message; one whose destination rests goes back at once, and any while one runs alone."""
         with self._changed:
             now = self._clock()
             lane = self._lane_of(job)
-            put_off: list[Job] = []
-            if lane.feedback is not None and lane.feedback.state == "resting":
-                if now < lane.feedback.resting_until:
-                    put_off = self._put_off(lane, [job], now)
-                else:
-                    self._probe(lane, now)
-            if not put_off:
+            back = self._turned_back(job, lane, now)
+            if not back:
                 lane.push(job, now)
                 self._keep(lane, now)
-        if put_off:
-            self._turn_back(put_off)
+        if back:
+            self._turn_back(back)
+
+    def _turned_back(self, job: Job, lane: Lane, now: float) -> list[Job]:
+        """Return the message, with its outcome, if it can't be added."""
+        if self._alone is not None:
+            job.outcome = Released()
+            return [job]
+        if lane.feedback is not None and lane.feedback.state == "resting":
+            if now < lane.feedback.resting_until:
+                return lane.put_off([job], now)
+            self._probe(lane, now)
+        return []
 
     def exclusions(self) -> frozenset[str]:
         """Return the routes that are to be passed over: they rest, or enough of their messages wait here."""
@@ -97,6 +103,11 @@ class Lanes:
     def may_open_soon(self) -> bool:
         """Whether a route that is passed over may be claimed again as soon as handlers end."""
         return len(self._excluded) > len(self._rests)
+
+    @property
+    def is_kept_for_one(self) -> bool:
+        """Whether one message runs alone, or waits for the others to end."""
+        return self._alone is not None
 
     def probes(self) -> frozenset[str]:
         """Return the routes whose rest is over: one message of each is wanted."""
@@ -159,7 +170,7 @@ class Lanes:
 
     def _next(self, now: float) -> Job | None:
         self._wake(now)
-        while self._turns:
+        while self._turns and self._alone is None:
             lane = self._turns.popleft()
             lane.in_turn = False
             if lane.waiting and lane.may_begin(now):
@@ -168,6 +179,8 @@ class Lanes:
 
     def _begin(self, lane: Lane, now: float) -> Job:
         job = lane.begin(now)
+        if job.alone:
+            self._alone = job
         self._keep(lane, now)
         if self._sleeping and self._wakes and not self._someone_watches:
             self._changed.notify()
@@ -199,31 +212,21 @@ class Lanes:
             lane = self._lane_of(job)
             lane.running -= 1
             was = lane.state
-            self._learn(lane, job, now)
+            lane.learn(job, now)
             became = lane.state
             begins_to_rest = became == "resting" and was != "resting"
-            put_off = self._put_off(lane, lane.take_all(), now) if begins_to_rest else []
+            put_off = lane.put_off(lane.take_all(), now) if begins_to_rest else []
             self._keep(lane, now)
             if begins_to_rest:
                 self._note_rest(lane)
+            if job is self._alone:
+                self._alone = None
+                self.openings += 1
+                self._changed.notify_all()
         if became != was:
-            _log_change(lane, became, now, len(put_off))
+            lane.log_change(became, now, len(put_off))
         if put_off:
             self._turn_back(put_off)
-
-    @staticmethod
-    def _learn(lane: Lane, job: Job, now: float) -> None:
-        outcome, feedback = job.outcome, lane.feedback
-        if feedback is None:
-            return
-        if isinstance(outcome, Failed) and not outcome.permanent and outcome.concerns == "route":
-            if outcome.route_is_out:
-                after_s = None if outcome.after is None else outcome.after.total_seconds()
-                feedback.refused(outcome.error, now, after_s)
-            else:
-                feedback.failed(outcome.error, now)
-        elif isinstance(outcome, (Failed, Succeeded)):
-            feedback.answered()
 
     def close(self) -> None:
         """Let nobody wait any more: from now on `take()` returns None."""
@@ -245,7 +248,7 @@ class Lanes:
         """Return what is known of each destination, by name."""
         with self._changed:
             now, wall = self._clock(), utc_now()
-            return [_status(lane, now, wall) for _, lane in sorted(self._lanes.items())]
+            return [lane.status(now, wall) for _, lane in sorted(self._lanes.items())]
 
     # -- inside, under the lock ----------------------------------------------------------------------------------------
 
@@ -311,37 +314,3 @@ class Lanes:
         if lane.feedback is not None:
             lane.feedback.probe()
         self._keep(lane, now)
-
-    @staticmethod
-    def _put_off(lane: Lane, jobs: Iterable[Job], now: float) -> list[Job]:
-        if lane.feedback is None:
-            return []
-        after = timedelta(seconds=lane.feedback.resting_until - now)
-        error = storable(f"put off: route {lane.route!r} takes nothing now: {lane.feedback.last_error}")
-        put_off = list(jobs)
-        for job in put_off:
-            job.outcome = PutOff(error, after)
-        return put_off
-
-
-def _status(lane: Lane, now: float, wall: datetime) -> RouteStatus:
-    feedback = lane.feedback
-    if feedback is None:
-        return RouteStatus(lane.route, "open", None, lane.running, lane.waiting, None, "")
-    until = wall + timedelta(seconds=feedback.resting_until - now) if feedback.state == "resting" else None
-    return RouteStatus(
-        lane.route, feedback.state, feedback.window, lane.running, lane.waiting, until, feedback.last_error
-    )
-
-
-def _log_change(lane: Lane, became: RouteState, now: float, put_off: int) -> None:
-    feedback = lane.feedback
-    if feedback is None:
-        return
-    extra = {"route": lane.route}
-    if became == "open":
-        _log.info("route %r: answers again", lane.route, extra=extra)
-    elif became == "resting":
-        rest_s = feedback.resting_until - now
-        text = "route %r: takes nothing, and is left alone for %.1f s; %d messages are put off until then: %s"
-        _log.warning(text, lane.route, rest_s, put_off, feedback.last_error, extra=extra)

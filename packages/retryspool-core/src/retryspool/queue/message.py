@@ -37,6 +37,8 @@ class Job:
     """When to try again, by the monotonic clock."""
     try_until: float = math.inf
     """How long to try, by the monotonic clock."""
+    alone: bool = False
+    """It's on its last chance: its handler runs while nothing else of this worker is under way."""
 
     @property
     def lost(self) -> bool:

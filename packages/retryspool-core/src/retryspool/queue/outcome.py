@@ -11,6 +11,7 @@ from retryspool.errors import Concern
 from retryspool.meta import Delete, Update
 from retryspool.model import NEVER, ZERO_TIME, MessageMetadata, State
 from retryspool.queue.counters import CounterName
+from retryspool.queue.losses import count_losses, heard_of, was_lost_alone, without_losses
 from retryspool.queue.options import QueueOptions
 from retryspool.queue.policy import Policies
 
@@ -85,7 +86,7 @@ class Released:
 
 @dataclass(frozen=True, slots=True)
 class PutOff:
-    """Its destination is left alone for a while: it waits for that, as if it hadn't been claimed. Not counted."""
+    """It can't begin for a while, for its destination's sake or its own, and waits for that. Not counted."""
 
     error: str
     after: timedelta
@@ -110,14 +111,30 @@ class Rules:
     policies: Policies
 
     def given_up(self, record: MessageMetadata) -> GivenUp | None:
-        """Return why a message that was just claimed isn't to be handled: its deliveries are used up."""
-        lost = record.deliveries - record.attempts - 1
+        """Return why a message that was just claimed isn't to be handled: its deliveries are used up.
+
+        Those that were lost are its own fault only if it was alone in its worker when the last of them was.
+        """
+        lost = count_losses(record)
+        if self._chances(record, lost) > 0 or (lost and not was_lost_alone(record)):
+            return None
         if record.claimed_from is State.BOUNCE:
-            if record.deliveries > self._max_attempts(record):
-                return GivenUp(f"{record.deliveries - 1} deliveries to bounce handlers without success")
-        elif lost >= self.options.max_lost_deliveries:
-            return GivenUp(f"{lost} deliveries were lost: each time its worker died, or lost its lease, before the end")
-        return None
+            return GivenUp(f"{record.deliveries - 1} deliveries to bounce handlers without success")
+        return GivenUp(
+            f"{lost} deliveries were lost: each time its worker died, or lost its lease, before the end, "
+            "at last while nothing else was under way in it"
+        )
+
+    def is_last_chance(self, record: MessageMetadata) -> bool:
+        """Tell whether a message that was just claimed is given up if this delivery is lost like those before."""
+        lost = count_losses(record)
+        return lost > 0 and self._chances(record, lost) <= 1
+
+    def _chances(self, record: MessageMetadata, lost: int) -> int:
+        """Return how many deliveries may be lost from here on, this one included."""
+        if record.claimed_from is State.BOUNCE:
+            return self._max_attempts(record) + 1 - record.deliveries
+        return self.options.max_lost_deliveries - lost
 
     def settle(self, record: MessageMetadata, outcome: Outcome, now: datetime) -> Settlement:
         """Return how a claimed message is settled."""
@@ -146,7 +163,7 @@ class Rules:
         if outcome.permanent or failed.attempts >= self._max_attempts(record):
             return _update(record, _bounced(failed), "bounced")
         due = self._next_retry(record, outcome, failed.attempts, now)
-        return _update(record, replace(failed, state=State.DEFERRED, next_retry=due), "deferred")
+        return _update(record, heard_of(replace(failed, state=State.DEFERRED, next_retry=due)), "deferred")
 
     def _settle_bounced(
         self, record: MessageMetadata, outcome: Succeeded | Failed | GivenUp, now: datetime
@@ -159,7 +176,7 @@ class Rules:
             if outcome.permanent or record.deliveries >= self._max_attempts(record):
                 return _update(record, failed)
             due = self._next_retry(record, outcome, record.deliveries, now)
-            return _update(record, replace(failed, next_retry=due), "deferred")
+            return _update(record, heard_of(replace(failed, next_retry=due)), "deferred")
         if self.options.on_bounce == "delete":
             return Settlement(Delete(record.id, record.version), ("bounces_handled",))
         if self.options.on_bounce == "archive":
@@ -204,7 +221,7 @@ def _kept(record: MessageMetadata) -> MessageMetadata:
 def _ended(record: MessageMetadata, headers: dict[str, str] | None = None) -> MessageMetadata:
     return replace(
         record,
-        headers=record.headers if headers is None else headers,
+        headers=without_losses(record.headers if headers is None else headers),
         lease_owner="",
         lease_expires=ZERO_TIME,
         claimed_from=None,

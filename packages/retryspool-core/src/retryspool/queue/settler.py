@@ -11,9 +11,10 @@ import math
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
+from functools import partial
 from queue import Empty, SimpleQueue
 
 from retryspool import records
@@ -23,9 +24,9 @@ from retryspool.model import MessageMetadata, utc_now
 from retryspool.queue.capacity import Capacity
 from retryspool.queue.counters import CounterName, Counters
 from retryspool.queue.message import Job
-from retryspool.queue.observers import Settled
 from retryspool.queue.observing import Observers
-from retryspool.queue.outcome import Failed, GivenUp, Rules, Settlement, error_text
+from retryspool.queue.outcome import Rules, Settlement, error_text
+from retryspool.queue.telling import log_settled, told
 from retryspool.spool import Spool
 
 __all__ = ["Settler"]
@@ -48,7 +49,7 @@ class Settler:
         self._observers = observers
         self._lease_s: float = rules.options.lease_s
         self._batch_size = rules.options.batch_size
-        self._inbox: SimpleQueue[Job | _Again | None] = SimpleQueue()
+        self._inbox: SimpleQueue[Job | Callable[[], object] | None] = SimpleQueue()
         self._jobs: dict[str, Job] = {}
         self._lock = threading.Lock()  # of _jobs
         self._waiting: list[Job] = []
@@ -70,7 +71,7 @@ class Settler:
         with self._lock:
             for record in claimed:
                 if record.id in self._jobs:
-                    self._inbox.put(_Again(record, expires))
+                    self._inbox.put(partial(self._adopt, record, expires))
                 else:
                     self._jobs[record.id] = job = Job(record, expires)
                     jobs.append(job)
@@ -89,6 +90,26 @@ class Settler:
                 "message %s: its handler is done, but the queue is closed: it'll be delivered again", job.record.id
             )
             self._observers.lost(job.record)
+
+    def rewrite(self, job: Job, change: Callable[[MessageMetadata], MessageMetadata]) -> bool:
+        """Change the record of a message that stays under its lease, and wait for that; returns False if it can't be.
+
+        Only the thread that renews knows the record as it is.
+        """
+        done: SimpleQueue[bool] = SimpleQueue()
+
+        def rewrite() -> None:
+            try:
+                done.put(self._rewrite(job, change(job.record)))
+            except Exception:  # noqa: BLE001 -- the thread goes on, whatever a backend raises
+                _log.exception("message %s: its record can't be stored", job.record.id)
+                done.put(item=False)
+
+        self._inbox.put(rewrite)
+        try:
+            return done.get(timeout=self._lease_s)
+        except Empty:
+            return False
 
     def close(self) -> None:
         """Let `run()` end once everything is settled; nothing is added any more."""
@@ -132,7 +153,7 @@ class Settler:
                 if isinstance(item, Job):
                     self._waiting.append(item)
                 elif item is not None:
-                    self._adopt(item)
+                    item()
                 if len(self._waiting) >= self._batch_size:
                     break
                 item = self._inbox.get_nowait()
@@ -142,13 +163,35 @@ class Settler:
         self._waiting += [job for job in self._failed if job.try_at <= now]
         self._failed = [job for job in self._failed if job.try_at > now]
 
-    def _adopt(self, again: _Again) -> None:
+    def _adopt(self, again: MessageMetadata, expires: float) -> None:
         """Give a message that this worker claimed again to the handler that still runs; if none does, release it."""
-        job = self._jobs.get(again.record.id)
+        job = self._jobs.get(again.id)
         if job is None:
-            self._apply([Settlement(Update(records.released(again.record), again.record.version), ())])
+            self._apply([Settlement(Update(records.released(again), again.version), ())])
         else:
-            job.record, job.expires, job.taken = again.record, again.expires, False
+            job.record, job.expires, job.taken = again, expires, False
+
+    def _rewrite(self, job: Job, new: MessageMetadata) -> bool:
+        if job.taken:
+            return False
+        (result,) = self._apply([Settlement(Update(new, if_version=job.record.version), ())])
+        if isinstance(result, StorageError) and not isinstance(result, (StateConflictError, MessageNotFoundError)):
+            result = self._found(job, new, result)
+        if isinstance(result, MessageMetadata):
+            job.record = result
+            self._renew_now([job])  # also since settling goes by when that was
+            return not job.taken
+        _log.warning("message %s: its record can't be stored: %s", job.record.id, result)
+        job.taken = isinstance(result, (StateConflictError, MessageNotFoundError))
+        return False
+
+    def _found(self, job: Job, new: MessageMetadata, error: StorageError) -> WriteResult:
+        """Return the new record if it's stored, although the store has answered by an error."""
+        with suppress(StorageError):
+            found = self._spool.get(job.record.id)
+            if found.lease_owner == new.lease_owner and found.version == job.record.version + 1:
+                return found
+        return error
 
     def _settle(self, jobs: Sequence[Job]) -> None:
         batch = [
@@ -189,9 +232,9 @@ class Settler:
     def _settled(self, job: Job, settlement: Settlement, counts: Counter[CounterName]) -> None:
         """Take note of a result that is stored."""
         counts.update(settlement.counts)
-        _log_settled(job, settlement)
+        log_settled(job, settlement)
         if self._observers.all:
-            self._observers.settled(_told(job, settlement))
+            self._observers.settled(told(job, settlement))
 
     def _now(self, job: Job) -> datetime:
         """Return the time by the clock that decides when the message is due again: the store's, where it has one.
@@ -246,60 +289,19 @@ class Settler:
         with self._lock:
             due = [job for job in self._jobs.values() if job.expires <= soon and not job.taken]
         for start in range(0, len(due), self._batch_size):
-            batch = due[start : start + self._batch_size]
-            since = time.monotonic()
-            try:
-                results = self._spool.meta.renew([job.record for job in batch], lease=timedelta(seconds=self._lease_s))
-            except StorageError as error:
-                results = [error] * len(batch)
-            for job, result in zip(batch, results, strict=True):
-                if isinstance(result, MessageMetadata):
-                    job.record, job.expires = result, since + self._lease_s
-                elif isinstance(result, (StateConflictError, MessageNotFoundError)):
-                    job.taken = True
-                    _log.warning("message %s: the lease is lost while its handler runs: %s", job.record.id, result)
-                else:
-                    _log.warning("message %s: its lease can't be renewed: %s", job.record.id, result)
+            self._renew_now(due[start : start + self._batch_size])
 
-
-@dataclass(frozen=True, slots=True)
-class _Again:
-    """A message that this worker has claimed while it still had it."""
-
-    record: MessageMetadata
-    expires: float
-
-
-def _told(job: Job, settlement: Settlement) -> Settled:
-    write = settlement.write
-    return Settled(
-        record=job.record,
-        became=None if isinstance(write, Delete) else write.metadata,
-        outcome=settlement.counts[0] if settlement.counts else "kept",
-        seconds=job.seconds,
-        error=getattr(job.outcome, "error", ""),
-    )
-
-
-def _log_settled(job: Job, settlement: Settlement) -> None:
-    level = logging.DEBUG
-    error = ""
-    if isinstance(job.outcome, (Failed, GivenUp)):
-        level, error = logging.INFO, job.outcome.error
-    if not _log.isEnabledFor(level):
-        return
-    record = job.record
-    write = settlement.write
-    became = "deleted" if isinstance(write, Delete) else write.metadata.state.label
-    extra = {
-        "message_id": record.id,
-        "route": record.route,
-        "claimed_from": job.origin.label,
-        "outcome": settlement.counts[0] if settlement.counts else "kept",
-        "became": became,
-        "attempts": record.attempts if isinstance(write, Delete) else write.metadata.attempts,
-        "deliveries": record.deliveries,
-        "seconds": job.seconds,
-        "error": error,
-    }
-    _log.log(level, "message %s: %s%s", record.id, became, f" ({error})" if error else "", extra=extra)
+    def _renew_now(self, batch: Sequence[Job]) -> None:
+        since = time.monotonic()
+        try:
+            results = self._spool.meta.renew([job.record for job in batch], lease=timedelta(seconds=self._lease_s))
+        except StorageError as error:
+            results = [error] * len(batch)
+        for job, result in zip(batch, results, strict=True):
+            if isinstance(result, MessageMetadata):
+                job.record, job.expires = result, since + self._lease_s
+            elif isinstance(result, (StateConflictError, MessageNotFoundError)):
+                job.taken = True
+                _log.warning("message %s: the lease is lost while its handler runs: %s", job.record.id, result)
+            else:
+                _log.warning("message %s: its lease can't be renewed: %s", job.record.id, result)

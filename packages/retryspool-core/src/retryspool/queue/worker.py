@@ -20,10 +20,11 @@ from retryspool.queue.counters import Counters
 from retryspool.queue.crew import Crew
 from retryspool.queue.dispatcher import Dispatcher
 from retryspool.queue.handlers import Handlers
+from retryspool.queue.isolation import Isolation
 from retryspool.queue.lanes import Lanes
 from retryspool.queue.message import Job
 from retryspool.queue.observing import Observers
-from retryspool.queue.outcome import Released, Rules
+from retryspool.queue.outcome import Outcome, Released, Rules
 from retryspool.queue.routes import RouteStatus, RouteTable
 from retryspool.queue.runner import Runner
 from retryspool.queue.settler import Settler
@@ -77,7 +78,7 @@ class Worker:
         self._counters = counters
         self._observers = observers
         self._lanes = Lanes(routes, options.concurrency, turn_back=self._turn_back)
-        self._capacity = Capacity(options, lambda: self._lanes.parked)
+        self._capacity = Capacity(options, lambda: self._lanes.parked, lambda: self._lanes.is_kept_for_one)
         self._settler = Settler(spool, rules, counters, self._capacity, observers)
         self._dispatcher = Dispatcher(
             spool,
@@ -88,6 +89,9 @@ class Worker:
             owner=self.owner,
             hand_out=self._hand_out,
             until_idle=until_idle,
+        )
+        self._isolation = Isolation(
+            self._lanes, self._capacity, self._settler, release=self._release, is_stopping=lambda: self._stopping
         )
         self._prune = prune
         self._stop_pruning = threading.Event()
@@ -101,7 +105,7 @@ class Worker:
             handlers,
             options.concurrency,
             loop=loop,
-            begins=lambda job: not (self._stopping or self._dispatcher.is_paused(job.record)),
+            before=self._before,
             finish=self._handled,
             is_here=lambda: self.is_here,
             is_stopping=lambda: self._stopping,
@@ -201,7 +205,9 @@ class Worker:
         self._counters.add("claimed", len(claimed))
         self._observers.claimed(claimed)
         jobs = self._settler.add(claimed, since)
-        self._capacity.claimed(len(jobs))
+        for job in jobs:
+            job.alone = self._rules.is_last_chance(job.record)
+        self._capacity.claimed(len(jobs), singly=any(job.alone for job in jobs))
         for job in jobs:
             job.outcome = self._rules.given_up(job.record)
             if job.outcome is None:
@@ -210,6 +216,12 @@ class Worker:
                 self._finish(job)
         for job in self._lanes.give_back(self._capacity.shortage):
             self._release(job)
+
+    def _before(self, job: Job) -> Outcome | None:
+        outcome = self._isolation.enter(job) if job.alone else None
+        if outcome is None and (self._stopping or self._dispatcher.is_paused(job.record)):
+            return Released()
+        return outcome
 
     def _handled(self, job: Job) -> None:
         self._lanes.done(job)
