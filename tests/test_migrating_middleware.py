@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from spools import Zlib
 
-from retryspool import MessageMetadata, Spool, State
+from retryspool import BackendError, MessageMetadata, Spool, State
 from retryspool.memory import MemoryData, MemoryMeta
 from retryspool.middleware import Middleware
 from retryspool.spool import ENCODING_HEADER, SEALED_HEADER
@@ -35,6 +35,11 @@ PAIRS: dict[str, tuple[Sequence[Middleware], Sequence[Middleware], bool]] = {
     "encrypted by both": ([Aes256Gcm(keys=[FIRST], headers=True)], [Aes256Gcm(keys=[FIRST], headers=True)], True),
     "encrypted by both, headers by one": ([Aes256Gcm(keys=[FIRST])], [Aes256Gcm(keys=[FIRST], headers=True)], False),
     "encrypted anew": ([Aes256Gcm(keys=[FIRST], headers=True)], [Aes256Gcm(keys=[SECOND], headers=True)], False),
+    "encrypted by both, with a newer key at the target": (
+        [Aes256Gcm(keys=[FIRST], headers=True)],
+        [Aes256Gcm(keys=[SECOND, FIRST], headers=True)],
+        True,
+    ),
     "encrypted on the way": ([Zlib()], [Zlib(), Aes256Gcm(keys=[FIRST], headers=True)], False),
     "decrypted on the way": ([Aes256Gcm(keys=[FIRST], headers=True)], [], False),
 }
@@ -57,6 +62,32 @@ def test_what_is_stored_is_copied_as_it_lies_only_if_the_target_would_encode_it_
         assert (State.HOLD, "you", len(BODY)) == (record.state, target.opened(record).headers["to"], record.size)
         with target.open_payload(record) as payload:
             assert BODY == payload.read()
+
+
+def test_a_target_that_has_the_new_key_alone_gets_all_encrypted_anew(tmp_path: Path) -> None:
+    with (
+        Spool.open(tmp_path / "old", middleware=[Aes256Gcm(keys=[FIRST], headers=True)]) as source,
+        Spool.open(tmp_path / "new", middleware=[Aes256Gcm(keys=[SECOND], headers=True)]) as target,
+    ):
+        for state in (State.INCOMING, State.DEFERRED, State.HOLD, State.BOUNCE, State.ARCHIVED):
+            source.enqueue(MessageMetadata(state.label, state=state, headers={"to": state.label}), BODY, is_new=True)
+        source.enqueue(MessageMetadata("long", state=State.HOLD, headers={"to": "long"}), BODY * 100, is_new=True)
+
+        moved = Migration(source, target).run()
+
+        assert (6, {}) == (moved.messages, dict(moved.failed))
+        assert [] == list(source.data.iter_data())
+    with Spool.open(tmp_path / "new", middleware=[Aes256Gcm(keys=[SECOND])]) as target:
+        for record in (record for state in State for record in target.meta.iter_messages(state)):
+            assert record.id == target.opened(record).headers["to"]
+            with target.open_payload(record) as payload:
+                assert BODY * (100 if record.id == "long" else 1) == payload.read()
+    with Spool.open(tmp_path / "new", middleware=[Aes256Gcm(keys=[FIRST])]) as outsider:
+        for record in (record for state in State for record in outsider.meta.iter_messages(state)):
+            with pytest.raises(BackendError, match="'second', which isn't there"):
+                outsider.opened(record)
+            with pytest.raises(BackendError, match="'second', which isn't there"):
+                outsider.open_payload(record)
 
 
 def test_a_damaged_payload_that_would_be_copied_as_it_lies_is_not_moved() -> None:
