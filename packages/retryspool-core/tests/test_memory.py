@@ -193,7 +193,9 @@ def test_a_claim_does_not_look_at_what_is_not_due(meta: MemoryMeta) -> None:
         meta.store_meta(f"m{number}", MessageMetadata(f"m{number}", next_retry=utc_now() + HOUR))
     meta.store_meta("due", MessageMetadata("due"))
 
-    assert ["due"] == [record.id for record in meta._shared.due_until(State.INCOMING, utc_now())]
+    for oldest_first in (False, True):
+        found = meta._shared.claimable(State.INCOMING, utc_now(), oldest_first=oldest_first)
+        assert ["due"] == [record.id for record in found]
 
 
 def test_a_wait_past_the_deadline_is_refused(meta: MemoryMeta) -> None:

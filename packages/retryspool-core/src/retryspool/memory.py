@@ -18,6 +18,7 @@ from collections.abc import Callable, Collection, Generator, Iterator, Mapping, 
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from itertools import islice
 from operator import attrgetter
 from typing import TYPE_CHECKING, BinaryIO, ClassVar, Self
 
@@ -45,11 +46,11 @@ __all__ = ["MemoryData", "MemoryDataFactory", "MemoryMeta", "MemoryMetaFactory"]
 
 
 class _MetaStore:
-    """The records, by id, and each state's by when they are due. Whoever touches it holds `changed`."""
+    """The records, by id, and each state's by priority and when they are due. Whoever touches it holds `changed`."""
 
     def __init__(self) -> None:
         self.records: dict[str, MessageMetadata] = {}
-        self.due: dict[State, list[tuple[datetime, str]]] = {state: [] for state in State}
+        self.due: dict[State, dict[int, list[tuple[datetime, str]]]] = {state: {} for state in State}
         self.notes: dict[str, str] = {}
         self.changed = threading.Condition(threading.RLock())
         self.changes = 0
@@ -64,7 +65,7 @@ class _MetaStore:
         self.remove(record.id)
         # The caller goes on owning the headers that it passed, and those that it was given.
         self.records[record.id] = replace(record, headers=dict(record.headers))
-        insort(self.due[record.state], (records.due_at(record), record.id))
+        insort(self.due[record.state].setdefault(record.priority, []), (records.due_at(record), record.id))
         if not record.lease_owner:  # a claim, or its renewal, is no work for others
             self.tell()
         return record
@@ -76,17 +77,25 @@ class _MetaStore:
     def remove(self, message_id: str) -> None:
         old = self.records.pop(message_id, None)
         if old is not None:
-            due = self.due[old.state]
+            due = self.due[old.state][old.priority]
             del due[bisect_left(due, (records.due_at(old), old.id))]
+            if not due:
+                del self.due[old.state][old.priority]
+
+    def by_age(self, state: State) -> Iterator[tuple[datetime, str]]:
+        return heapq.merge(*self.due[state].values())
 
     def in_state(self, state: State) -> Iterator[MessageMetadata]:
-        return (self.records[message_id] for _, message_id in self.due[state])
+        return (self.records[message_id] for _, message_id in self.by_age(state))
 
-    def due_until(self, state: State, now: datetime) -> Iterator[MessageMetadata]:
-        for due_at, message_id in self.due[state]:
-            if due_at > now:
-                return
-            yield self.records[message_id]
+    def claimable(self, state: State, now: datetime, *, oldest_first: bool) -> Iterator[MessageMetadata]:
+        """Yield what is due by now, in the order of claims."""
+        due = self.due[state]
+        for queue in [self.by_age(state)] if oldest_first else [due[priority] for priority in sorted(due)]:
+            for due_at, message_id in queue:
+                if due_at > now:
+                    break
+                yield self.records[message_id]
 
 
 class MemoryMeta(MetaBackend):
@@ -156,7 +165,7 @@ class MemoryMeta(MetaBackend):
 
     def iter_messages(self, state: State, batch_size: int = 100) -> Iterator[MessageMetadata]:  # noqa: ARG002 -- nothing to fetch
         with self._store() as store:
-            ids = [message_id for _, message_id in store.due[state]]
+            ids = [message_id for _, message_id in store.by_age(state)]
         for message_id in ids:
             with self._store() as store:
                 record = store.records.get(message_id)
@@ -176,23 +185,18 @@ class MemoryMeta(MetaBackend):
         check_claim(sources, limit=limit, lease=lease, owner=owner)
         excluded = frozenset(exclude_routes)
         origins = {None, *sources}
-        rank: records.Rank = records.age_rank if oldest_first else records.claim_rank
         claimed: list[MessageMetadata] = []
         with self._store() as store:
             now = utc_now()
             for state in (State.ACTIVE, *sources):
-                candidates = heapq.nsmallest(
-                    limit - len(claimed),
-                    (
-                        record
-                        for record in store.due_until(state, now)
-                        if record.route not in excluded
-                        and (state is not State.ACTIVE or record.claimed_from in origins)
-                    ),
-                    key=rank,
+                candidates = (
+                    record
+                    for record in store.claimable(state, now, oldest_first=oldest_first)
+                    if record.route not in excluded and (state is not State.ACTIVE or record.claimed_from in origins)
                 )
                 claimed += [
-                    store.put(records.claimed(record, owner=owner, lease=lease, now=now)) for record in candidates
+                    store.put(records.claimed(record, owner=owner, lease=lease, now=now))
+                    for record in list(islice(candidates, limit - len(claimed)))
                 ]
         return claimed
 
@@ -211,12 +215,12 @@ class MemoryMeta(MetaBackend):
     def get_state_count(self, state: State) -> int:
         """Return how many messages are in the state."""
         with self._store() as store:
-            return len(store.due[state])
+            return sum(map(len, store.due[state].values()))
 
     def get_oldest_due(self, state: State) -> datetime | None:
         """Return the earliest time at which a message of the state is due or was."""
         with self._store() as store:
-            return store.due[state][0][0] if store.due[state] else None
+            return min((queue[0][0] for queue in store.due[state].values()), default=None)
 
     def get_notes(self) -> Mapping[str, str]:
         """Return all notes, by name."""
