@@ -17,6 +17,7 @@ from retryspool.queue.loop import HandlerLoop
 from retryspool.queue.message import Job
 from retryspool.queue.outcome import Outcome
 from retryspool.queue.runner import Ready, Runner
+from retryspool.queue.slots import Slots
 
 __all__ = ["Crew"]
 
@@ -56,7 +57,7 @@ class Crew:
         self._before = before
         self._finish = finish
         self._is_here = is_here
-        self._free = threading.Semaphore(concurrency)
+        self._free = Slots(concurrency)
         self._threads: list[threading.Thread] = []
         self.loop = HandlerLoop(runner, loop, is_stopping=is_stopping, finish=self._ended, lost=lost)
 
