@@ -241,7 +241,7 @@ class OldestDueIsTheNewest(MemoryMeta):
 
     def get_oldest_due(self, state: State) -> datetime | None:
         with self._store() as store:
-            return store.due[state][-1][0] if store.due[state] else None
+            return max((queue[-1][0] for queue in store.due[state].values()), default=None)
 
 
 @mutant("META-39")

@@ -248,7 +248,7 @@ class DeletedIsStillListed(MemoryMeta):
         with self._store() as store:
             stored = store.get(message_id)
             super().delete_meta(message_id, if_version=if_version)
-            store.due[stored.state].append((records.due_at(stored), message_id))
+            store.due[stored.state].setdefault(stored.priority, []).append((records.due_at(stored), message_id))
             self._ghosts[message_id] = stored
             store.records = _Ghosts(store.records, self._ghosts)
 
