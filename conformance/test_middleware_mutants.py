@@ -15,7 +15,7 @@ from retryspool.conformance import CLAUSES
 
 HERE = Path(__file__).parent
 PAGE = (HERE.parent / "docs" / "mutants.md").read_text()
-PLAIN = ("-p", "no:cacheprovider", "-p", "no:randomly", "-q", "-c", os.devnull, "--noconftest", "--rootdir", ".")
+PLAIN = ("-p", "no:cacheprovider", "-p", "no:randomly", "-vv", "-c", os.devnull, "--noconftest", "--rootdir", ".")
 ONLY_ITS_CLAUSE = """
     from mutants.middleware import MUTANTS, suites
     from retryspool.conformance.marks import clauses_of
@@ -48,7 +48,7 @@ def test_each_mutant_is_found_by_the_clause_that_it_breaks(tmp_path: Path) -> No
             "test_mutants.py",
         ],
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([*sys.path, str(tmp_path)])},
+        env={**os.environ, "CI": "true", "PYTHONPATH": os.pathsep.join([*sys.path, str(tmp_path)])},
         capture_output=True,
         text=True,
         timeout=280,

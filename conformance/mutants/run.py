@@ -46,11 +46,14 @@ def verdicts_on(mutants: Sequence[Mutant], *, timeout_s: float | None = None) ->
         report = Path(folder) / "report.json"
         plain = ("-c", "/dev/null", "--noconftest", "-p", "no:cacheprovider", "-p", "no:xdist", "-p", "no:randomly")
         command = [
-            *(sys.executable, "-m", "pytest", *plain, "-q", "--rootdir", folder, "--basetemp", f"{folder}/tmp"),
+            *(sys.executable, "-m", "pytest", *plain, "-vv", "--rootdir", folder, "--basetemp", f"{folder}/tmp"),
             *(f"--retryspool-report={report}", str(HERE / "suite.py")),
         ]
+        # As CI runs it, and whoever looks for a bug: then pytest tells all of two values that differ, which may take
+        # minutes, and so must be none that are large.
         environment = {
             **os.environ,
+            "CI": "true",
             "RETRYSPOOL_MUTANTS": ",".join(mutant.name for mutant in mutants),
             "PYTHONPATH": os.pathsep.join(map(str, SEARCH_PATH)),
         }

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import pytest
 
+from retryspool.conformance.comparing import assert_all_same
 from retryspool.conformance.stores import Stores
 from retryspool.conformance.suite import Suite
 from retryspool.data import DataBackend, DataFactory
 
-__all__ = ["DataSuite", "NewData", "OpenData", "read", "sizes"]
+__all__ = ["DataSuite", "NewData", "OpenData", "assert_stored", "read", "sizes"]
 
 OpenData = Callable[[], DataBackend]
 """Opens the store of the test once more, as another process would."""
@@ -57,6 +58,13 @@ def read(data: DataBackend, message_id: str) -> bytes:
     """Return a whole payload."""
     with data.get_data_reader(message_id) as reader:
         return reader.read()
+
+
+def assert_stored(expected: Mapping[str, bytes], data: DataBackend) -> None:
+    """Compare all payloads of a store, both as it iterates them and as they are read."""
+    __tracebackhide__ = True  # what called it tells more
+    assert_all_same({message_id: len(payload) for message_id, payload in expected.items()}, sizes(data), "the size of")
+    assert_all_same(expected, {message_id: read(data, message_id) for message_id in expected})
 
 
 def sizes(data: DataBackend) -> dict[str, int]:

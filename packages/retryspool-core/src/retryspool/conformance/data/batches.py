@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 
+from retryspool.conformance.comparing import assert_all_same
 from retryspool.conformance.data.payloads import MIB, content
-from retryspool.conformance.data_suite import DataSuite, read, sizes
+from retryspool.conformance.data_suite import DataSuite, assert_stored, sizes
 from retryspool.conformance.marks import clause
 from retryspool.conformance.profiles import Profile
 from retryspool.data import DataBackend
@@ -26,8 +27,7 @@ class DataBatchTests(DataSuite):
         assert [1, DataExistsError, 3, DataExistsError, 0] == [
             result if isinstance(result, int) else type(result) for result in results
         ]
-        assert {"a": b"1", "b": b"kept", "c": b"333", "d": b""} == {name: read(data, name) for name in "abcd"}
-        assert {"a": 1, "b": 4, "c": 3, "d": 0} == sizes(data)
+        assert_stored({"a": b"1", "b": b"kept", "c": b"333", "d": b""}, data)
 
     @clause("DATA-15", "DATA-6")
     def test_many_replace_what_was_there(self, data: DataBackend) -> None:
@@ -35,8 +35,7 @@ class DataBatchTests(DataSuite):
 
         assert [3, 0, 5] == data.store_many(iter([("a", b"new"), ("b", b""), ("a", b"newer")]))
 
-        assert {"a": 5, "b": 0} == sizes(data)
-        assert b"newer" == read(data, "a")
+        assert_stored({"a": b"newer", "b": b""}, data)
 
     @clause("DATA-15", "DATA-4")
     def test_small_and_large_ones_are_stored_together(self, data: DataBackend) -> None:
@@ -44,15 +43,14 @@ class DataBatchTests(DataSuite):
 
         assert [len(each) for each in wanted.values()] == data.store_many(list(wanted.items()))
 
-        assert wanted == {name: read(data, name) for name in wanted}
-        assert {name: len(each) for name, each in wanted.items()} == sizes(data)
+        assert_stored(wanted, data)
 
     @clause("DATA-15")
     def test_a_batch_may_be_long(self, data: DataBackend, profile: Profile) -> None:
         names = [f"m{number}" for number in range(profile.messages + 23)]
 
         assert [3] * len(names) == data.store_many((name, b"one") for name in names)
-        assert dict.fromkeys(names, b"one") == dict(data.fetch_many(names, max_bytes=3))
+        assert_all_same(dict.fromkeys(names, b"one"), data.fetch_many(names, max_bytes=3))
         assert [None] * len(names) == data.delete_many(names)
         assert {} == sizes(data)
 
@@ -63,16 +61,17 @@ class DataBatchTests(DataSuite):
 
         fetched = data.fetch_many(["large", "limit", "missing", "none", "over", "small", "small"], max_bytes=10)
 
-        assert {"limit": b"x" * 10, "none": b"", "small": b"x" * 9} == dict(fetched)
-        assert {"none": b""} == dict(data.fetch_many(["none", "small"], max_bytes=0))
+        assert_all_same({"limit": b"x" * 10, "none": b"", "small": b"x" * 9}, fetched)
+        assert_all_same({"none": b""}, data.fetch_many(["none", "small"], max_bytes=0))
 
     @clause("DATA-16", "DATA-3")
     def test_what_is_fetched_is_what_is_read(self, data: DataBackend) -> None:
         wanted = {f"m{number}": content(size) for number, size in enumerate((1, 4_096, 70_000, 300_000, 2 * MIB + 1))}
         data.store_many(list(wanted.items()))
 
-        assert wanted == dict(data.fetch_many(list(wanted), max_bytes=2 * MIB + 1))
-        assert {"m0": wanted["m0"], "m1": wanted["m1"]} == dict(data.fetch_many(list(wanted), max_bytes=4_096))
+        assert_all_same(wanted, data.fetch_many(list(wanted), max_bytes=2 * MIB + 1))
+        small = {"m0": wanted["m0"], "m1": wanted["m1"]}
+        assert_all_same(small, data.fetch_many(list(wanted), max_bytes=4_096))
 
     @clause("DATA-15", "DATA-14")
     def test_many_are_deleted_whether_they_are_there_or_not(self, data: DataBackend) -> None:

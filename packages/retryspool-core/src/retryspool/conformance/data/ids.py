@@ -8,7 +8,7 @@ import pytest
 from hypothesis import strategies as st
 
 from retryspool.conformance.data.payloads import CALLS
-from retryspool.conformance.data_suite import DataSuite, NewData, read, sizes
+from retryspool.conformance.data_suite import DataSuite, NewData, assert_stored, read, sizes
 from retryspool.conformance.exploring import explore
 from retryspool.conformance.marks import clause
 from retryspool.conformance.profiles import Profile
@@ -71,7 +71,7 @@ class DataIdTests(DataSuite):
                     taken.append((call, hostile))
 
         assert [] == taken
-        assert (b"kept", {"a": 4}) == (read(data, "a"), sizes(data))
+        assert_stored({"a": b"kept"}, data)
 
     @clause("DATA-2")
     def test_what_is_no_id_is_refused_before_the_source_is_read(self, data: DataBackend) -> None:

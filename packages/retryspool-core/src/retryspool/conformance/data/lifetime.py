@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from retryspool import deadline
+from retryspool.conformance.comparing import assert_all_same, assert_same
 from retryspool.conformance.data.payloads import CALLS, MIB, content
-from retryspool.conformance.data_suite import DataSuite, OpenData, read, sizes
+from retryspool.conformance.data_suite import DataSuite, OpenData, assert_stored, read, sizes
 from retryspool.conformance.marks import Level, clause
 from retryspool.conformance.stores import Stores
 from retryspool.conformance.suite import needs
@@ -60,7 +61,7 @@ class LifetimeTests(DataSuite):
         assert dict.fromkeys(_calls_of(data), BackendClosedError.__name__) == _errors(data)
 
         again = open_data()
-        assert (b"kept", {"a": 4}) == (read(again, "a"), sizes(again))
+        assert_stored({"a": b"kept"}, again)
 
     @clause("DATA-23")
     def test_an_iteration_ends_with_an_error_when_the_backend_is_closed_under_it(self, data: DataBackend) -> None:
@@ -89,7 +90,7 @@ class LifetimeTests(DataSuite):
         data.store_data("a", b"x")
         data.close()
 
-        assert (b"x", {"a": 1}) == (read(other, "a"), sizes(other))
+        assert_stored({"a": b"x"}, other)
         assert 1 == other.store_data("b", b"y")
 
     @clause("DATA-23", "DATA-9")
@@ -108,7 +109,7 @@ class LifetimeTests(DataSuite):
             expected = b"old"
 
         again = open_data()
-        assert (expected, {"a": len(expected)}) == (read(again, "a"), sizes(again))
+        assert_stored({"a": expected}, again)
 
     # -- deadlines -----------------------------------------------------------------------------------------------------
 
@@ -135,7 +136,7 @@ class LifetimeTests(DataSuite):
         except DeadlineExceededError:
             expected = b"kept"
 
-        assert (expected, {"a": len(expected)}) == (read(data, "a"), sizes(data))
+        assert_stored({"a": expected}, data)
 
     @clause("DATA-27", "DATA-15")
     def test_a_deadline_that_passes_in_a_batch_is_told_for_each(self, data: DataBackend) -> None:
@@ -176,16 +177,15 @@ class LifetimeTests(DataSuite):
         again = open_data()
 
         assert before == _everything(again)
-        assert payloads == {name: read(again, name) for name in payloads}
-        assert payloads.keys() == sizes(again).keys()
+        assert_stored(payloads, again)
 
     @clause("DATA-28")
     def test_two_instances_see_what_the_other_has_stored(self, data: DataBackend, open_data: OpenData) -> None:
         other = open_data()
         data.store_data("a", b"x")
-        assert (b"x", {"a": 1}) == (read(other, "a"), sizes(other))
+        assert_stored({"a": b"x"}, other)
         other.store_data("a", b"yy")
-        assert (b"yy", {"a": 2}) == (read(data, "a"), sizes(data))
+        assert_stored({"a": b"yy"}, data)
         other.delete_data("a")
         assert {} == sizes(data)
 
@@ -201,7 +201,7 @@ class LifetimeTests(DataSuite):
         assert {Finding} >= {type(each) for each in findings}
         assert all(each.subject and each.text for each in findings)
         assert before == _everything(data)
-        assert content(2 * MIB) == read(data, "large")
+        assert_same(content(2 * MIB), read(data, "large"))
 
     @clause("DATA-32")
     def test_what_is_not_durable_says_so(self, data: DataBackend) -> None:
@@ -219,7 +219,7 @@ class LifetimeTests(DataSuite):
             data = stores.open(factory)
 
             assert {each: len(payload) for each, payload in expected.items()} == sizes(data), name
-            assert expected == {each: read(data, each) for each in expected}, name
+            assert_all_same(expected, {each: read(data, each) for each in expected}, f"format {name!r}: payload")
 
             changed, *_ = expected
             data.store_data(changed, b"new")

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
+from retryspool.conformance.comparing import assert_all_same, assert_same
 from retryspool.conformance.data.contents import content
 from retryspool.conformance.data_suite import read, sizes
 from retryspool.conformance.stores import Stores
@@ -108,7 +109,8 @@ class Both:
             found: object = self.data.store_data(message_id, ways[how], if_absent=if_absent)
         except DataExistsError:
             found = DataExistsError
-        assert (DataExistsError if refused else len(payload)) == found
+        expected = DataExistsError if refused else len(payload)
+        assert expected == found
         if not refused:
             self._keep(message_id, payload)
 
@@ -134,7 +136,8 @@ class Both:
             if if_absent and message_id in self.model:
                 assert isinstance(result, DataExistsError)
             else:
-                assert len(payload) == result
+                size = len(payload)
+                assert size == result
                 self._keep(message_id, payload)
 
     def deletes(self, message_ids: Sequence[str]) -> None:
@@ -150,7 +153,7 @@ class Both:
     def fetches(self, message_ids: Sequence[str], max_bytes: int) -> None:
         """Fetch the small ones."""
         small = {each: self.model[each] for each in message_ids if len(self.model.get(each, b"x" * 2**20)) <= max_bytes}
-        assert small == dict(self.data.fetch_many(message_ids, max_bytes=max_bytes))
+        assert_all_same(small, self.data.fetch_many(message_ids, max_bytes=max_bytes))
 
     # -- files ---------------------------------------------------------------------------------------------------------
 
@@ -213,8 +216,7 @@ class Both:
             which %= len(self.readers)
             reader, left = self.readers.pop(which)
             part = reader.read(size)
-            assert left[: len(part)] == part
-            assert len(part) == min(size, len(left))
+            assert_same(left[:size], part)
             if part:
                 self.readers.insert(which, (reader, left[len(part) :]))
             else:
@@ -233,7 +235,7 @@ class Both:
                 found = read(self.data, message_id)
             except DataNotFoundError:
                 found = None
-            assert self.model.get(message_id) == found
+            assert_same(self.model.get(message_id), found, f"payload {message_id!r}")
         self._touched.clear()
 
     def _keep(self, message_id: str, payload: bytes) -> None:

@@ -8,6 +8,7 @@ from typing import BinaryIO
 import pytest
 
 from retryspool.conformance.attempts import is_given_up, result_of, soon
+from retryspool.conformance.comparing import assert_same
 from retryspool.conformance.data.network_calls import THERE, TRAFFIC, judge_write, look, new
 from retryspool.conformance.data_suite import DataSuite, read, sizes
 from retryspool.conformance.faults import (
@@ -138,11 +139,13 @@ class NetworkTests(DataSuite, Severing[DataFactory, DataBackend]):
                     link.network.cut()
                 rest = result_of(partial(_rest, reader, 1000), limit_s=limit_s)
             _let_go(reader)
-            assert rest == content or is_given_up(rest), f"{plan.summary}: {rest!r:.200}"
+            if not is_given_up(rest):
+                assert_same(content, rest, plan.summary)
             with link.network.failing(plan):
                 whole = result_of(lambda: read(link.backend, "long"), limit_s=limit_s)
-            assert whole == content or is_given_up(whole), f"{plan.summary}: {whole!r:.200}"
-            assert THERE == soon(lambda: read(link.backend, "there"))
+            if not is_given_up(whole):
+                assert_same(content, whole, plan.summary)
+            assert_same(THERE, soon(lambda: read(link.backend, "there")))
 
     @pytest.mark.parametrize("fault", [RESET_REQUEST, RESET_REPLY, HALF_OPEN, REFUSED], ids=str)
     @clause("DATA-8", "DATA-36", level=Level.NETWORK)
@@ -165,13 +168,14 @@ class NetworkTests(DataSuite, Severing[DataFactory, DataBackend]):
             answer = result_of(write, limit_s=0.6)
             link.network.heal()
 
-            assert "" == judge_write(old[name], content, look(data, name), answer)
+            wrong = judge_write(old[name], content, look(data, name), answer)
+            assert not wrong, wrong
             soon(lambda: TRAFFIC.store_and_read(link.backend, "after"))
 
 
 def _open_and_read(data: DataBackend, message_id: str, size: int) -> BinaryIO:
     reader = data.get_data_reader(message_id)
-    assert new(message_id, _LONG_BYTES)[:size] == reader.read(size)
+    assert_same(new(message_id, _LONG_BYTES)[:size], reader.read(size))
     return reader
 
 

@@ -7,6 +7,7 @@ import struct
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from retryspool.conformance.comparing import assert_same
 from retryspool.data import DataBackend
 
 __all__ = ["CALLS", "KIB", "MIB", "broken", "content", "pieces", "signature", "signed"]
@@ -64,8 +65,10 @@ def signature(payload: bytes) -> tuple[int, int]:
 
     :raises AssertionError: it isn't the whole of one such payload and nothing else
     """
-    assert len(payload) >= _HEADER.size, f"a payload of {len(payload)} bytes, which nobody stored"
+    __tracebackhide__ = True  # what called it tells more
+    found = len(payload)  # counted here, for in an assertion it would be shown with the whole payload
+    assert found >= _HEADER.size, f"a payload of {found} bytes, which nobody stored"
     writer, turn, size = _HEADER.unpack_from(payload)
-    assert size == len(payload), f"a payload of {size} bytes has {len(payload)}"
-    assert payload == signed(writer, turn, size), "a payload is a mix of two"
+    assert size == found, f"a payload of {size} bytes has {found}"
+    assert_same(signed(writer, turn, size), payload, "a payload is a mix of two: it")
     return writer, turn

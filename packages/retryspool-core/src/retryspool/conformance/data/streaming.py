@@ -10,6 +10,7 @@ from typing import cast
 import pytest
 
 from retryspool.conformance.children import children
+from retryspool.conformance.comparing import assert_all_same, assert_same
 from retryspool.conformance.data.payloads import KIB, MIB, pieces
 from retryspool.conformance.data_suite import DataSuite
 from retryspool.conformance.marks import Level, clause
@@ -65,12 +66,12 @@ def _store(data: DataBackend, size: int) -> None:
 def _read(data: DataBackend, size: int) -> None:
     with data.get_data_reader("large") as reader:
         for piece in pieces(size):
-            assert piece == reader.read(len(piece)), "what is read isn't what was stored"
+            assert_same(piece, reader.read(len(piece)), "what is read")
         assert b"" == reader.read(1)
 
 
 def _fetch(data: DataBackend, size: int) -> None:
-    assert {} == dict(data.fetch_many(["large"], max_bytes=size // 1000))
+    assert_all_same({}, data.fetch_many(["large"], max_bytes=size // 1000))
 
 
 def _write(data: DataBackend, size: int) -> None:

@@ -9,8 +9,9 @@ from array import array
 
 import pytest
 
+from retryspool.conformance.comparing import assert_all_same, assert_same
 from retryspool.conformance.data.payloads import MIB, content, pieces
-from retryspool.conformance.data_suite import DataSuite, OpenData, read, sizes
+from retryspool.conformance.data_suite import DataSuite, OpenData, assert_stored, read, sizes
 from retryspool.conformance.marks import clause
 from retryspool.conformance.profiles import Profile
 from retryspool.data import DataBackend, DataWriter
@@ -32,15 +33,14 @@ class WriterTests(DataSuite):
             writer.flush()
 
         for backend in (data, open_data()):
-            assert (b"old", {"old": 3}) == (read(backend, "old"), sizes(backend))
+            assert_stored({"old": b"old"}, backend)
             with pytest.raises(DataNotFoundError):
                 backend.get_data_reader("new")
-            assert {"old": b"old"} == dict(backend.fetch_many(["old", "new"], max_bytes=MIB * 4))
+            assert_all_same({"old": b"old"}, backend.fetch_many(["old", "new"], max_bytes=MIB * 4))
 
         for writer in (new, old):
             writer.close()
-        assert {"old": size, "new": size} == sizes(data)
-        assert content(size) == read(data, "old") == read(data, "new")
+        assert_stored({"old": content(size), "new": content(size)}, data)
 
     @clause("DATA-7", "DATA-8")
     def test_a_payload_that_is_still_written_is_absent(self, data: DataBackend) -> None:
@@ -71,8 +71,7 @@ class WriterTests(DataSuite):
         with data.get_data_writer("b") as writer:
             writer.write(b"")
 
-        assert {"a": 0, "b": 0} == sizes(data)
-        assert (b"", b"") == (read(data, "a"), read(data, "b"))
+        assert_stored({"a": b"", "b": b""}, data)
 
     @clause("DATA-6")
     def test_of_two_writers_the_last_one_closed_stays(self, data: DataBackend) -> None:
@@ -80,11 +79,10 @@ class WriterTests(DataSuite):
         second.write(b"second")
         first.write(content(MIB))
         second.close()
-        assert b"second" == read(data, "a")
+        assert_stored({"a": b"second"}, data)
         first.close()
 
-        assert content(MIB) == read(data, "a")
-        assert {"a": MIB} == sizes(data)
+        assert_stored({"a": content(MIB)}, data)
 
     @clause("DATA-7")
     def test_of_two_writers_if_absent_one_stays(self, data: DataBackend) -> None:
@@ -97,7 +95,7 @@ class WriterTests(DataSuite):
         first.abort()
 
         assert first.closed
-        assert (b"second", {"a": 6}) == (read(data, "a"), sizes(data))
+        assert_stored({"a": b"second"}, data)
 
     @clause("DATA-7")
     def test_a_writer_if_absent_leaves_what_is_there(self, data: DataBackend) -> None:
@@ -106,7 +104,7 @@ class WriterTests(DataSuite):
         with pytest.raises(DataExistsError, match="'a'"), data.get_data_writer("a", if_absent=True) as writer:
             writer.write(b"another")
 
-        assert (b"kept", {"a": 4}) == (read(data, "a"), sizes(data))
+        assert_stored({"a": b"kept"}, data)
 
     # -- or never ------------------------------------------------------------------------------------------------------
 
@@ -126,7 +124,7 @@ class WriterTests(DataSuite):
             writer.abort()
             writer.close()
 
-        assert (b"old", {"old": 3}) == (read(data, "old"), sizes(data))
+        assert_stored({"old": b"old"}, data)
         for message_id in ("new", "large"):
             with pytest.raises(DataNotFoundError):
                 data.get_data_reader(message_id)
@@ -143,7 +141,7 @@ class WriterTests(DataSuite):
                     raise error
                 assert writer.closed
 
-        assert (b"old", {"old": 3}) == (read(data, "old"), sizes(data))
+        assert_stored({"old": b"old"}, data)
 
     @clause("DATA-9")
     def test_a_writer_that_is_dropped_leaves_nothing(self, data: DataBackend) -> None:
@@ -155,7 +153,7 @@ class WriterTests(DataSuite):
                 del writer
         gc.collect()
 
-        assert (b"old", {"old": 3}) == (read(data, "old"), sizes(data))
+        assert_stored({"old": b"old"}, data)
         assert 1 == data.store_data("new", b"x", if_absent=True)
 
     @clause("DATA-9")
@@ -199,8 +197,7 @@ class WriterTests(DataSuite):
             writer.writelines([b"one", bytearray(b"two")])
 
         expected = b"bytesbytearrayview" + numbers.tobytes() + b"abcdefonetwo"
-        assert expected == read(data, "a")
-        assert {"a": len(expected)} == sizes(data)
+        assert_stored({"a": expected}, data)
 
     @clause("DATA-13")
     @pytest.mark.parametrize("size", [10, 2 * MIB])
@@ -212,7 +209,7 @@ class WriterTests(DataSuite):
                 writer.write(buffer)
             buffer[:] = bytes(size)
 
-        assert b"a" * size + b"b" * size + b"c" * size == read(data, "a")
+        assert_same(b"a" * size + b"b" * size + b"c" * size, read(data, "a"))
 
     @clause("DATA-13")
     def test_a_writer_may_be_closed_again(self, data: DataBackend) -> None:
@@ -251,5 +248,5 @@ class WriterTests(DataSuite):
         text.write("grüße\n" * 10_000)
         text.close()
 
-        assert content(3 * MIB) == read(data, "copied")
-        assert "grüße\n" * 10_000 == read(data, "text").decode()
+        assert_same(content(3 * MIB), read(data, "copied"))
+        assert_same("grüße\n".encode() * 10_000, read(data, "text"))

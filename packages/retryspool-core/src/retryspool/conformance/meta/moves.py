@@ -12,6 +12,7 @@ from itertools import cycle, pairwise
 
 import pytest
 
+from retryspool.conformance.comparing import assert_all_same
 from retryspool.conformance.marks import Level, clause
 from retryspool.conformance.meta.acting import HOUR, claim, fill, populated, store
 from retryspool.conformance.meta_suite import MetaSuite, OpenMeta, everything
@@ -158,8 +159,9 @@ class MoveTests(MetaSuite):
         results = race(profile.racers, move_all)
 
         wins = Counter(message_id for won in results if isinstance(won, list) for message_id in won)
-        assert dict.fromkeys(ids, 1) == wins
-        assert dict.fromkeys(ids, 2) == {record.id: record.version for record in everything(meta).values()}
+        assert_all_same(dict.fromkeys(ids, 1), wins, "the number of moves of")
+        versions = {record.id: record.version for record in everything(meta).values()}
+        assert_all_same(dict.fromkeys(ids, 2), versions, "the version of")
 
     @clause("META-13", "META-7", level=Level.CONCURRENT)
     def test_a_message_on_the_move_is_always_found(self, meta: MetaBackend, open_meta: OpenMeta) -> None:

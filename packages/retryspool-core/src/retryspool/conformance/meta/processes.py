@@ -14,6 +14,7 @@ from typing import cast
 import pytest
 
 from retryspool.conformance.children import Child, children
+from retryspool.conformance.comparing import assert_all_same
 from retryspool.conformance.marks import Level, clause
 from retryspool.conformance.meta.players import (
     Claimed,
@@ -61,7 +62,8 @@ class ProcessTests(_ProcessSuite):
             worker.begin(claim_all, f"worker-{number}", 5, start)
         claims = [claim for worker in workers for claim in cast("list[Claimed]", worker.line())]
 
-        assert dict.fromkeys(ids, 1) == Counter(each for claim in claims for each in claim.message_ids)
+        taken = Counter(each for claim in claims for each in claim.message_ids)
+        assert_all_same(dict.fromkeys(ids, 1), taken, "the number of claims of")
         # What was claimed later was due all the time before.
         last = max(claim.began for claim in claims if claim.message_ids)
         assert [] == [claim for claim in claims if not claim.message_ids and claim.ended < last]

@@ -105,7 +105,8 @@ class EndingTests(MiddlewareSuite):
         del writer
         gc.collect()
 
-        assert isinstance(outcome(stage, sink.getvalue()), Exception)
+        refused = isinstance(outcome(stage, sink.getvalue()), Exception)
+        assert refused
 
     @clause("MIDDLEWARE-4")
     @pytest.mark.parametrize("after", [0, 10, 100_000, 1_500_000])

@@ -7,6 +7,7 @@ import shutil
 
 import pytest
 
+from retryspool.conformance.comparing import assert_same
 from retryspool.conformance.marks import clause
 from retryspool.conformance.middleware_suite import MESSAGE, MiddlewareSuite, encoded
 from retryspool.middleware import Middleware
@@ -35,19 +36,19 @@ class FileTests(MiddlewareSuite):
             assert b"" == reader.read(0)
             assert _LINES[:7] == reader.readline()
             assert _LINES[7:14] == reader.readline()
-            assert _LINES[14:] == b"".join(reader)
+            assert_same(_LINES[14:], b"".join(reader))
             assert b"" == reader.read(1) == reader.read() == reader.readline()
         with stage.decode(MESSAGE, io.BytesIO(stored)) as reader:
             sink = io.BytesIO()
             shutil.copyfileobj(reader, sink, 1000)
-            assert _LINES == sink.getvalue()
+            assert_same(_LINES, sink.getvalue())
 
     @clause("MIDDLEWARE-2")
     def test_a_reader_gives_all_that_was_asked_for(self, stage: Middleware) -> None:
         payload = _LINES * 8
         with stage.decode(MESSAGE, io.BytesIO(encoded(stage, [payload]))) as reader:
             for at in range(0, len(payload), 99_991):
-                assert payload[at : at + 99_991] == reader.read(99_991)
+                assert_same(payload[at : at + 99_991], reader.read(99_991), f"what is read at byte {at}")
 
     @clause("MIDDLEWARE-2")
     def test_closing_a_reader_closes_its_source(self, stage: Middleware) -> None:
@@ -73,7 +74,7 @@ class FileTests(MiddlewareSuite):
             assert _LINES[:100] == reader.read(100)
             assert 0 == reader.seek(0)
             assert 0 == reader.tell()
-            assert _LINES == reader.read()
+            assert_same(_LINES, reader.read())
             assert 0 == reader.seek(0)
             assert _LINES[:10] == reader.read(10)
             assert 10 == reader.tell()
@@ -84,7 +85,7 @@ class FileTests(MiddlewareSuite):
             if reader.seekable():  # it may have kept what it read
                 reader.read(10)
                 assert 0 == reader.seek(0)
-            assert _LINES == reader.read()
+            assert_same(_LINES, reader.read())
 
     @clause("MIDDLEWARE-2")
     def test_a_writer_is_a_binary_file(self, stage: Middleware) -> None:
@@ -96,4 +97,4 @@ class FileTests(MiddlewareSuite):
             writer.writelines([b"a", b"b"])
 
         assert writer.closed
-        assert _LINES + b"ab" == stage.decode(MESSAGE, io.BytesIO(sink.getvalue())).read()
+        assert_same(_LINES + b"ab", stage.decode(MESSAGE, io.BytesIO(sink.getvalue())).read())

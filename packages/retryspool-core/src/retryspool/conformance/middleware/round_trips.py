@@ -8,6 +8,7 @@ import random
 import pytest
 from hypothesis import strategies as st
 
+from retryspool.conformance.comparing import assert_same
 from retryspool.conformance.exploring import explore
 from retryspool.conformance.marks import clause
 from retryspool.conformance.middleware_suite import MESSAGE, MiddlewareSuite, decoded, encoded
@@ -49,8 +50,7 @@ class RoundTripTests(MiddlewareSuite):
             payload = b"".join(parts)
             with stage.decode(MESSAGE, io.BytesIO(encoded(stage, parts))) as reader:
                 found = b"".join(reader.read(size) for size in sizes)
-                assert payload[: len(found)] == found
-                assert payload[len(found) :] == reader.read()
+                assert_same(payload, found + reader.read())
 
         explore(st.tuples(_parts, _reads), check, examples=profile.examples, seed=seed)
 
@@ -69,9 +69,9 @@ class RoundTripTests(MiddlewareSuite):
         largest = random.Random(1).randbytes(_EDGES[-1]) if kind == "noise" else bytes(_EDGES[-1])
         for size in _EDGES:
             payload = largest[:size]
-            assert payload == decoded(stage, encoded(stage, [payload])), f"{size} bytes at once"
+            assert_same(payload, decoded(stage, encoded(stage, [payload])), "what was written at once")
             halves = [payload[: size // 2], payload[size // 2 :]]
-            assert payload == decoded(stage, encoded(stage, halves)), f"{size} bytes in halves"
+            assert_same(payload, decoded(stage, encoded(stage, halves)), "what was written in halves")
 
     @clause("MIDDLEWARE-1")
     def test_what_was_written_may_be_used_again_at_once(self, stage: Middleware) -> None:
@@ -86,7 +86,7 @@ class RoundTripTests(MiddlewareSuite):
             buffer[:] = bytes(len(buffer))
         writer.close()
 
-        assert expected == decoded(stage, sink.getvalue())
+        assert_same(expected, decoded(stage, sink.getvalue()))
 
     @clause("MIDDLEWARE-1")
     def test_a_source_that_gives_little_at_a_time_is_read_to_its_end(self, stage: Middleware) -> None:
@@ -97,7 +97,7 @@ class RoundTripTests(MiddlewareSuite):
             def read(self, size: int | None = -1, /) -> bytes:
                 return super().read(min(777, size) if size is not None and size >= 0 else 777)
 
-        assert payload == decoded(stage, Dripping(stored))
+        assert_same(payload, decoded(stage, Dripping(stored)))
 
     @clause("MIDDLEWARE-1")
     @pytest.mark.parametrize("message_id", TRICKY_IDS)

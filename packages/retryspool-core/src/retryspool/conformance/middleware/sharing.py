@@ -9,6 +9,7 @@ import random
 import pytest
 
 from retryspool.conformance.children import children
+from retryspool.conformance.comparing import assert_same
 from retryspool.conformance.forking import Forked, fork
 from retryspool.conformance.marks import Level, clause
 from retryspool.conformance.middleware_suite import MESSAGE, MiddlewareSuite, decoded, encoded, pickled
@@ -43,7 +44,8 @@ class SharingTests(MiddlewareSuite):
         for _ in range(0, 300_000, 50_000):
             found = [before + reader.read(50_000) for before, reader in zip(found, readers, strict=True)]
 
-        assert payloads == found
+        for payload, its in zip(payloads, found, strict=True):
+            assert_same(payload, its)
         assert all(reader.read(1) == b"" for reader in readers)
 
     @clause("MIDDLEWARE-12", level=Level.CONCURRENT)

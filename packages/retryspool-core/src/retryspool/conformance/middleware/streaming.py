@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import cast
 
 from retryspool.conformance.children import children
+from retryspool.conformance.comparing import assert_same
 from retryspool.conformance.data.payloads import KIB, MIB, pieces
 from retryspool.conformance.data.streaming import peak_bytes
 from retryspool.conformance.marks import Level, clause
@@ -60,5 +61,5 @@ def _encode_and_decode(stage: Middleware, make: Callable[[int], Iterator[bytes]]
         file.seek(0)
         with stage.decode(MESSAGE, file) as reader:
             for piece in make(size):
-                assert piece == reader.read(len(piece)), "what is read isn't what was written"
+                assert_same(piece, reader.read(len(piece)), "what is read")
             assert b"" == reader.read(1)
