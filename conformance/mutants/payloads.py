@@ -332,14 +332,19 @@ class ReadersGetAMix(MemoryData):
     """A payload is replaced piece by piece."""
 
     def store_data(self, message_id: str, data: Payload, *, if_absent: bool = False) -> int:
-        whole = io.BytesIO()
-        copy_payload(data, whole)
-        content = whole.getvalue()
+        backend = self
         old, _ = self._shared.payloads.get(message_id, (b"", None))
-        if len(old) == len(content) > 1:
-            put(self, message_id, content[: len(content) // 2] + old[len(content) // 2 :])
-            gap()
-        return super().store_data(message_id, content, if_absent=if_absent)
+
+        class Piecemeal(io.BytesIO):
+            def write(self, piece: ReadableBuffer, /) -> int:
+                written = super().write(piece)
+                if old and not if_absent:
+                    put(backend, message_id, self.getvalue() + old[self.tell() :])
+                return written
+
+        whole = Piecemeal()
+        copy_payload(data, whole)
+        return super().store_data(message_id, whole.getvalue(), if_absent=if_absent)
 
 
 @mutant("DATA-22")
@@ -416,11 +421,13 @@ class _Writes(FsDataBackend):
 class WritesInPlace(_Writes):
     """A payload is written under its own name, and torn when its writer is killed."""
 
-    def write(self, path: Path, content: Iterable[bytes]) -> None:
-        with path.open("wb", buffering=0) as file:
-            for piece in content:
-                file.write(piece)
-                gap()
+    def store_data(self, message_id: str, data: Payload, *, if_absent: bool = False) -> int:
+        validate_message_id(message_id)
+        if if_absent and self.path(message_id).exists():
+            raise DataExistsError(message_id)
+        with self.path(message_id).open("wb") as file:
+            copy_payload(data, file)
+            return file.tell()
 
 
 @mutant("DATA-38")

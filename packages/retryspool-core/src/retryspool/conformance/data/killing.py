@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Iterable, Mapping
+import threading
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import cast
 
+import pytest
+
 from retryspool.conformance.children import children, say
 from retryspool.conformance.data.contents import content, name_of
-from retryspool.conformance.data_suite import DataSuite, OpenData, read, sizes
+from retryspool.conformance.data_suite import DataSuite, OpenData, assert_stored, read, sizes
 from retryspool.conformance.finishing import eventually
 from retryspool.conformance.marks import Level, clause
 from retryspool.conformance.profiles import Profile
@@ -24,6 +27,7 @@ IDS = tuple(f"m{number}" for number in range(8))
 _LEAST, _MOST = 6, 80
 """So many things are heard of a process before it's killed, at some moment after."""
 _SIZES = (100, 5_000, 300_000)
+_HALF_BYTES = 1_500_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +40,13 @@ class _Intends:
 @dataclass(frozen=True, slots=True)
 class _Did:
     """It was acknowledged."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Halfway:
+    """Half of a payload is written; the rest never will be."""
+
+    message_id: str
 
 
 class KillTests(DataSuite):
@@ -63,6 +74,22 @@ class KillTests(DataSuite):
                 assert is_ in may_be, f"{message_id!r} is {is_}, {before} was acknowledged; it may be one of {may_be}"
             expected = found
             late |= underway  # what the dead had sent, a server may come to after we have looked
+
+    @clause("DATA-29", "DATA-20", level=Level.DURABLE)
+    @pytest.mark.parametrize("by", ["source", "writer"])
+    def test_a_process_that_is_killed_halfway_through_a_payload_leaves_the_one_before(
+        self, data: DataBackend, data_factory: DataFactory, open_data: OpenData, by: str
+    ) -> None:
+        needs_capability(data.capabilities, "processes")
+        before = {"small": content("before", 40), "large": content("before", 2 * _HALF_BYTES)}
+        data.store_many(list(before.items()))
+        for message_id in (*before, "new"):
+            with children(1) as (child,):
+                assert _Halfway(message_id) == child.call(_stop_halfway, data_factory, message_id, by)
+                child.kill()
+
+            for backend in (data, open_data()):
+                assert_stored(before, backend)
 
 
 def _seen_by_both(data: DataBackend, reopened: DataBackend) -> list[dict[str, str]]:
@@ -112,3 +139,21 @@ def _toil(factory: DataFactory, name: str) -> None:
             results = data.store_many([(each, content(payload, size)) for each in several])
             assert [size] * 3 == cast("list[int]", results)
         say(_Did())
+
+
+def _stop_halfway(factory: DataFactory, message_id: str, by: str) -> None:
+    """Write half of a payload, say so, and wait to be killed."""
+    data = factory.create()
+    if by == "source":
+        data.store_data(message_id, _half_of_one(message_id))
+    else:
+        with data.get_data_writer(message_id) as writer:
+            writer.writelines(_half_of_one(message_id))
+
+
+def _half_of_one(message_id: str) -> Iterator[bytes]:
+    whole = content("after", 2 * _HALF_BYTES)
+    for at in range(0, _HALF_BYTES, 50_000):
+        yield whole[at : at + 50_000]
+    say(_Halfway(message_id))
+    threading.Event().wait()

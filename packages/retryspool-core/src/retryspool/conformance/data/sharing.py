@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from collections.abc import Iterator
+from functools import partial
 
+import pytest
+
+from retryspool.conformance.comparing import assert_all_same, assert_same
 from retryspool.conformance.data.payloads import KIB, MIB, content, signature, signed
-from retryspool.conformance.data_suite import DataSuite, read, sizes
+from retryspool.conformance.data_suite import DataSuite, OpenData, read, sizes
+from retryspool.conformance.finishing import finish
 from retryspool.conformance.marks import Level, clause
 from retryspool.conformance.profiles import Profile
 from retryspool.conformance.racing import race
@@ -104,6 +110,25 @@ class SharingTests(DataSuite):
         assert 11 == signature(read(data, "a"))[1]
 
     @clause("DATA-20", "DATA-8", level=Level.CONCURRENT)
+    @pytest.mark.parametrize("size", [1_000, 2 * MIB], ids=["small", "large"])
+    def test_a_payload_is_the_one_before_while_another_is_stored(
+        self, data: DataBackend, open_data: OpenData, size: int
+    ) -> None:
+        old, new = signed(0, 0, size), signed(0, 1, size)
+        backends = data, open_data()
+        data.store_data("a", old)
+
+        def looking() -> Iterator[bytes]:
+            for at in range(0, size, size // 4):
+                yield new[at : at + size // 4]
+                for backend in backends:
+                    assert_same(old, finish(partial(read, backend, "a")), f"with {at + size // 4} bytes stored, it")
+
+        assert size == data.store_data("a", looking())
+        for backend in backends:
+            assert_same(new, read(backend, "a"))
+
+    @clause("DATA-20", "DATA-8", level=Level.CONCURRENT)
     def test_a_payload_that_is_replaced_is_never_missing(self, data: DataBackend) -> None:
         data.store_data("a", signed(0, 0, 200))
         replacing = threading.Event()
@@ -140,7 +165,7 @@ class SharingTests(DataSuite):
                 with data.get_data_writer(f"{own}-written") as writer:
                     writer.write(content(turn * 1_000))
                 assert [4, 4] == data.store_many([(f"{own}-a", b"many"), (f"{own}-b", b"many")])
-                assert {f"{own}-a": b"many"} == dict(data.fetch_many([f"{own}-a", own], max_bytes=4))
+                assert_all_same({f"{own}-a": b"many"}, data.fetch_many([f"{own}-a", own], max_bytes=4))
                 assert [None] == data.delete_many([f"{own}-a"])
                 data.delete_data(f"{own}-b")
                 data.delete_data("everybodys")
