@@ -32,7 +32,7 @@ def expire(queue: Queue, message_id: str) -> None:
         meta._shared.remove(message_id)
         object.__setattr__(record, "lease_expires", record.created)
         meta._shared.records[message_id] = record
-        meta._shared.due[State.ACTIVE].insert(0, (record.created, message_id))
+        meta._shared.due[State.ACTIVE].setdefault(record.priority, []).insert(0, (record.created, message_id))
 
 
 def test_a_lease_is_renewed_as_long_as_the_handler_runs(new_queue: NewQueue) -> None:
