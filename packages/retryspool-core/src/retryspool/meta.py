@@ -493,7 +493,8 @@ class JoinsTransactions(Protocol):
 
         What is written there takes effect if and when the caller commits, and those who `wait_for_change` are told of
         it then. What is refused there leaves the transaction fit to go on, and as it was before. It's for as long as
-        the transaction lasts, in the thread that has it; closing it closes nothing. It's a `JoinsTransactions` too.
+        the transaction lasts, and for one thread at a time, where the driver lets another than the caller's use the
+        connection at all; closing it closes nothing. It's a `JoinsTransactions` too.
 
         :param transaction: the driver's connection, which the caller commits or rolls back
         :raises NotSupportedError: it isn't one of this driver to this store's database, or commits each write by itself

@@ -17,7 +17,6 @@ from retryspool import (
     BackendClosedError,
     DeadlineExceededError,
     Filter,
-    InvalidInputError,
     InvalidOptionError,
     Message,
     MessageExistsError,
@@ -296,8 +295,6 @@ def test_a_queue_is_made_of_a_spool_too() -> None:
         async with aio.Queue(Spool(MemoryMeta(), MemoryData())) as queue:
             await queue.enqueue(b"")
             assert 1 == await queue.count(State.INCOMING)
-            with pytest.raises(InvalidInputError, match="in a transaction"):
-                await queue.enqueue(_chunks(), transaction=object())
 
     asyncio.run(main())
 

@@ -16,7 +16,7 @@ from retryspool.aio.inner import Inner
 from retryspool.aio.operated import Operated
 from retryspool.aio.threads import Threads
 from retryspool.aio.writer import MessageWriter, Payload
-from retryspool.errors import InvalidInputError, QueueError
+from retryspool.errors import QueueError
 from retryspool.meta import ListOptions, ListResult, SortBy
 from retryspool.middleware import Middleware
 from retryspool.model import Finding, MessageMetadata, State
@@ -190,8 +190,10 @@ class Queue(Operated):
 
         :param payload: bytes, a binary file read to its end, an iterable of bytes, which threads read; or an
             asynchronous iterable of bytes, such as what `open_payload` returns
-        :param transaction: a connection that isn't asynchronous: a thread uses it meanwhile
-        :raises InvalidInputError: an argument is outside its range, or an asynchronous payload comes with a transaction
+        :param transaction: a connection that isn't asynchronous, and that other threads may use: the queue's do
+            meanwhile. Where a driver's connections stay in their thread, begin, enqueue and commit in one of your own,
+            with `asyncio.to_thread` and `queue.sync`
+        :raises NotSupportedError: the connection is asynchronous, or the metadata backend can't join that transaction
         """
         begin = partial(
             self.begin_enqueue,
@@ -203,15 +205,14 @@ class Queue(Operated):
             max_attempts=max_attempts,
             retry_policy=retry_policy,
             if_exists=if_exists,
+            transaction=transaction,
         )
         if isinstance(payload, AsyncIterable):
-            if transaction is not None:
-                raise InvalidInputError("an asynchronous payload can't be enqueued in a transaction; read it before")
             async with begin() as message:
                 async for chunk in payload:
                     await message.write(chunk)
             return message.record
-        return await self._threads.call(partial(self.sync.enqueue, payload, **begin.keywords, transaction=transaction))
+        return await self._threads.call(partial(self.sync.enqueue, payload, **begin.keywords))
 
     def begin_enqueue(
         self,
@@ -224,8 +225,12 @@ class Queue(Operated):
         max_attempts: int | None = None,
         retry_policy: str | None = None,
         if_exists: IfExists = "raise",
+        transaction: object | None = None,
     ) -> MessageWriter:
-        """Begin to store a message whose payload is written piece by piece, in an `async with` block."""
+        """Begin to store a message whose payload is written piece by piece, in an `async with` block.
+
+        :param transaction: as in `enqueue`; the record is written into it when the block ends
+        """
         begin = partial(
             self.sync.begin_enqueue,
             headers=headers,
@@ -236,6 +241,7 @@ class Queue(Operated):
             max_attempts=max_attempts,
             retry_policy=retry_policy,
             if_exists=if_exists,
+            transaction=transaction,
         )
         return MessageWriter(self._threads, begin)
 

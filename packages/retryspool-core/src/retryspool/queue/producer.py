@@ -106,17 +106,17 @@ class Producer:
             self.committed(stored, storing)
             return stored
 
-    def begin(self, message: Outgoing, if_exists: IfExists) -> MessageWriter:
+    def begin(self, message: Outgoing, if_exists: IfExists, transaction: object | None = None) -> MessageWriter:
         """Begin to store a message."""
         _check(if_exists)
         record = self._record(message)
         try:
-            transaction = self._spool.begin(record, is_new=message.message_id is None)
+            begun = self._spool.begin(record, is_new=message.message_id is None, transaction=transaction)
         except MessageExistsError as error:
             if if_exists == "raise":
                 raise
-            return MessageWriter(self, message, record, existing=self.existing(error))
-        return MessageWriter(self, message, record, transaction=transaction, if_exists=if_exists)
+            return MessageWriter(self, message, record, existing=self.existing(error, transaction))
+        return MessageWriter(self, message, record, begun=begun, if_exists=if_exists, transaction=transaction)
 
     def enqueue_many(
         self, messages: Iterable[Outgoing], if_exists: IfExists, transaction: object | None = None
@@ -202,13 +202,15 @@ class MessageWriter:
         message: Outgoing,
         record: MessageMetadata,
         *,
-        transaction: EnqueueTransaction | None = None,
+        begun: EnqueueTransaction | None = None,
         existing: MessageMetadata | None = None,
         if_exists: IfExists = "skip",
+        transaction: object | None = None,
     ) -> None:
         self._producer = producer
         self._message = message
         self._record = record
+        self._begun = begun
         self._transaction = transaction
         self._stored = existing
         self._if_exists = if_exists
@@ -234,8 +236,8 @@ class MessageWriter:
 
         Where the message is there already and `if_exists` is `"skip"`, they go nowhere.
         """
-        if self._transaction is not None:
-            return self._transaction.payload.write(data)
+        if self._begun is not None:
+            return self._begun.payload.write(data)
         with memoryview(data) as view:
             return view.nbytes
 
@@ -246,15 +248,15 @@ class MessageWriter:
         :raises MessageExistsError: another enqueue of the same id came first
         :raises InvalidInputError: the headers can't be stored, or name a policy that there isn't
         """
-        if self._stored is not None and (self._transaction is None or self._transaction.payload.closed):
+        if self._stored is not None and (self._begun is None or self._begun.payload.closed):
             return self._stored
-        if self._transaction is None:
+        if self._begun is None:
             msg = f"message {self.message_id!r} was aborted already"
             raise ValueError(msg)
         try:
             record = self._producer.with_headers(self._record, self._message, self.headers)
             with self._producer.storing([record]) as storing:
-                self._stored = self._commit(self._transaction, storing)
+                self._stored = self._commit(self._begun, storing)
         except MessageExistsError:
             raise
         except BaseException:
@@ -262,21 +264,21 @@ class MessageWriter:
             raise
         return self._stored
 
-    def _commit(self, transaction: EnqueueTransaction, storing: Storing) -> MessageMetadata:
-        transaction.record = storing.records[0]
+    def _commit(self, begun: EnqueueTransaction, storing: Storing) -> MessageMetadata:
+        begun.record = storing.records[0]
         try:
-            stored = transaction.commit()
+            stored = begun.commit()
         except MessageExistsError as error:
             if self._if_exists == "raise":
                 raise
-            return self._producer.existing(error)
+            return self._producer.existing(error, self._transaction)
         self._producer.committed(stored, storing)
         return stored
 
     def abort(self) -> None:
         """Throw the message away. Does nothing after `commit()`."""
-        if self._transaction is not None:
-            self._transaction.abort()
+        if self._begun is not None:
+            self._begun.abort()
 
     def __enter__(self) -> Self:
         return self

@@ -212,9 +212,11 @@ class Queue(Operated):
         max_attempts: int | None = None,
         retry_policy: str | None = None,
         if_exists: IfExists = "raise",
+        transaction: object | None = None,
     ) -> MessageWriter:
         """Begin to store a message whose payload is written piece by piece, in a `with` block; as `enqueue` otherwise.
 
+        :param transaction: as in `enqueue`; the record is written into it when the block ends
         :raises MessageExistsError: there's a message of this id; one that comes meanwhile shows at the end of the block
         """
         message = Outgoing(
@@ -227,7 +229,7 @@ class Queue(Operated):
             max_attempts=max_attempts,
             retry_policy=retry_policy,
         )
-        return self._producer.begin(message, if_exists)
+        return self._producer.begin(message, if_exists, transaction)
 
     def enqueue_many(
         self, messages: Iterable[Outgoing], *, if_exists: IfExists = "raise", transaction: object | None = None
