@@ -5,8 +5,10 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +16,7 @@ import pytest
 
 from retryspool import deadline
 from retryspool.conformance.racing import race
-from retryspool.errors import DeadlineExceededError
+from retryspool.errors import BackendUnavailableError, DeadlineExceededError
 from retryspool.files import StripedLocks
 
 HOLDER = """
@@ -131,6 +133,110 @@ def test_a_killed_process_gives_its_locks_back_though_a_child_that_it_forked_liv
 
         with deadline(30):
             locks.acquire(locks.stripe_of("k"))
+
+
+@pytest.mark.parametrize("stopped", [False, True], ids=["running", "stopped"])
+def test_who_waits_for_too_long_is_told_who_holds_the_lock(
+    path: str,
+    stopped: bool,  # noqa: FBT001
+) -> None:
+    locks = StripedLocks(path, stripes=8, timeout_s=0.1)
+    stripe = locks.stripe_of("k")
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDER, path, "k"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as holder:
+        assert holder.stdout is not None
+        assert "held\n" == holder.stdout.readline()
+        if stopped:
+            holder.send_signal(signal.SIGSTOP)
+            os.waitpid(holder.pid, os.WUNTRACED)
+
+        with pytest.raises(BackendUnavailableError) as raised, locks.holding("k"):
+            pass
+        assert [(holder.pid, stripe, stopped)] == [(each.pid, each.first, each.is_stopped) for each in locks.holders()]
+        holder.kill()
+
+    assert "none" == raised.value.outcome
+    text = str(raised.value)
+    assert text.startswith(f"the lock of 'k' (byte {stripe} of {path!r}) couldn't be had within 0.1 s, and nothing was")
+    assert f"process {holder.pid} (python" in text
+    assert stopped == (f"is stopped: let it go on (kill -CONT {holder.pid})" in text)
+    assert f"end it (kill -KILL {holder.pid})" in text
+    locks.acquire(stripe)
+    locks.close()
+
+
+def test_a_holder_in_this_process_is_not_to_be_killed(path: str, locks: StripedLocks) -> None:
+    waiter = StripedLocks(path, stripes=8, timeout_s=0.05)
+    locks.acquire(3)
+
+    with pytest.raises(BackendUnavailableError, match=r"another thread of this process holds it$"):
+        waiter.acquire(3)
+    waiter.close()
+
+
+def test_a_holder_that_cannot_be_told_is_not_made_up(path: str, locks: StripedLocks) -> None:
+    hidden = f"{path}-hidden"  # as in a container that knows the file by another name
+    os.link(path, hidden)
+    waiter = StripedLocks(hidden, stripes=8, timeout_s=0.05)
+    locks.acquire(3)
+
+    with pytest.raises(BackendUnavailableError, match="who holds it can't be told from here"):
+        waiter.acquire(3)
+    waiter.close()
+
+
+def test_what_was_waited_for_in_vain_is_stuck_until_it_is_had(path: str, locks: StripedLocks) -> None:
+    waiter = StripedLocks(path, stripes=8, timeout_s=0.05)
+    locks.acquire(3)
+    assert not waiter.try_for(3, 0.0)
+    assert not waiter.is_stuck(3)
+    assert not waiter.try_for(3, 600.0)  # as for all waits, 0.05 s
+    assert waiter.is_stuck(3)
+
+    locks.release(3)
+    assert waiter.try_acquire(3)
+    assert not waiter.is_stuck(3)
+    waiter.close()
+
+
+def test_a_batch_waits_for_all_its_locks_together(path: str, locks: StripedLocks) -> None:
+    waiter = StripedLocks(path, stripes=8, timeout_s=600)
+    for stripe in range(8):
+        locks.acquire(stripe)
+    started = time.monotonic()
+
+    with waiter.batch(0.1):
+        for stripe in range(8):
+            with pytest.raises(BackendUnavailableError):
+                waiter.acquire(stripe)
+
+    assert 30 > time.monotonic() - started
+    waiter.close()
+
+
+def test_a_key_that_is_tried_is_held_if_it_was_free(path: str, locks: StripedLocks) -> None:
+    other = StripedLocks(path, stripes=8)
+    with locks.trying("k") as held, other.trying("k", 0.01) as held_twice:
+        assert (True, False) == (held, held_twice)
+    with other.trying("k") as held:
+        assert held
+    other.close()
+
+
+def test_a_busy_stripe_is_had_in_turn_by_all_who_wait(path: str) -> None:
+    instances = [StripedLocks(path, stripes=8) for _ in range(4)]
+
+    def run(racer: int) -> int:
+        for _ in range(50):
+            instances[racer].acquire(3)
+            os.sched_yield()
+            instances[racer].release(3)
+        return racer
+
+    assert list(range(4)) == race(4, run)
+    for each in instances:
+        each.close()
 
 
 @pytest.mark.parametrize("other_instance", [False, True], ids=["same instance", "other instance"])

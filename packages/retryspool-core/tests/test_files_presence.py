@@ -165,3 +165,21 @@ def test_a_sign_that_was_swept_before_it_was_locked_is_made_anew(locks: Path, mo
     assert [f"live.{here.token}"] == names_in(locks)
     assert not came[0].endswith(here.token)
     here.close()
+
+
+def test_a_sign_that_a_stopped_sweeper_has_locked_is_made_anew(locks: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = fcntl.flock
+    came: list[int] = []
+
+    def sweeper_comes_first(fd: int, operation: int) -> None:
+        if not came:
+            came.append(os.open(f"/proc/self/fd/{fd}", os.O_RDWR))
+            real(came[0], fcntl.LOCK_EX)
+        real(fd, operation)
+
+    monkeypatch.setattr(fcntl, "flock", sweeper_comes_first)
+    here = Presence(str(locks))
+
+    assert [f"live.{here.token}"] == names_in(locks)
+    here.close()
+    os.close(came[0])

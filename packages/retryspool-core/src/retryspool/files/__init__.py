@@ -4,6 +4,7 @@
 - `Durability`: when what is written reaches the disk, and what follows when it can't.
 - `Directory`: an open directory whose names can be synced; `make_directory`: one that survives.
 - `StripedLocks`: locks by key, between threads and between processes.
+- `Holder`, `holders_of`, `advice`: who holds a lock, for errors that say what is to be done.
 - `Presence`, `sweep_temporary_files`: temporary files, told from those that dead processes left behind.
 """
 
@@ -19,6 +20,7 @@ from retryspool.files.directory import (
     write_all,
 )
 from retryspool.files.durability import Durability, SyncMode, disk_error, storage_error, wrapping_disk_errors
+from retryspool.files.holders import Holder, advice, holders_of
 from retryspool.files.locks import StripedLocks
 from retryspool.files.presence import TEMPORARY_PREFIX, Presence, sweep_temporary_files
 from retryspool.files.settings import FileSettings
@@ -28,10 +30,13 @@ __all__ = [
     "Directory",
     "Durability",
     "FileSettings",
+    "Holder",
     "Presence",
     "StripedLocks",
     "SyncMode",
+    "advice",
     "disk_error",
+    "holders_of",
     "make_directory",
     "network_file_system",
     "refuse_case_folding",

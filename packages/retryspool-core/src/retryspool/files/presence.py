@@ -38,8 +38,11 @@ class Presence:
             self._path = f"{locks_folder}/{_LIVE_PREFIX}{self.token}"
             self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
             try:
-                fcntl.flock(self._fd, fcntl.LOCK_EX)
+                fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 taken = os.fstat(self._fd).st_nlink > 0  # else a sweeper came between the last two calls
+            except BlockingIOError:  # or is here now, and perhaps stopped: it's not waited for
+                unlink_if_there(self._path)
+                taken = False
             except BaseException:
                 self.close()
                 raise

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Self, cast
+from typing import Any, ClassVar, Self, cast
 
 from retryspool.errors import InvalidOptionError, InvalidUrlError
 from retryspool.files.durability import Durability, SyncMode
@@ -14,12 +15,26 @@ from retryspool.urls import parse_url, redact
 __all__ = ["FileSettings"]
 
 
+def _octal(text: str) -> int:
+    if not text.isdecimal():
+        raise ValueError("it must be in octal digits, such as 0750")
+    return int(text, 8)
+
+
 @dataclass(frozen=True)
 class FileSettings:
     """A folder, and how files are kept in it.
 
     :raises InvalidOptionError: a setting is out of its range
     """
+
+    url_settings: ClassVar[Mapping[str, Callable[[str], object]]] = {
+        "sync": str,
+        "sync_interval": float,
+        "dir_mode": _octal,
+        "file_mode": _octal,
+    }
+    """What a URL may set, each with what converts the text."""
 
     path: str | os.PathLike[str]
     """The folder; it's made if it isn't there. A relative one is taken from the current directory on opening."""
@@ -67,7 +82,7 @@ class FileSettings:
 
         `sync`, `sync_interval` (in seconds), `dir_mode` and `file_mode` (octal) may follow, as in `?sync=hybrid`.
         """
-        parsed = parse_url(url, {"sync": str, "sync_interval": float, "dir_mode": _octal, "file_mode": _octal})
+        parsed = parse_url(url, cls.url_settings)
         shown = redact(url)
         if parsed.host or parsed.user or parsed.port is not None:
             raise InvalidUrlError(f"{shown!r} names a host; it is fs:///absolute/folder or fs:relative/folder")
@@ -76,12 +91,6 @@ class FileSettings:
             return cls(parsed.path, **settings)
         except InvalidOptionError as error:
             raise InvalidUrlError(f"{shown!r}: {error}") from None
-
-
-def _octal(text: str) -> int:
-    if not text.isdecimal():
-        raise ValueError("it must be in octal digits, such as 0750")
-    return int(text, 8)
 
 
 def _check_mode(name: str, mode: int, *, needed: int) -> None:
