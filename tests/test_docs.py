@@ -32,6 +32,8 @@ from retryspool.queue import Counters, Message
 from retryspool_cli.commands.stats import StateJson
 from retryspool_cli.main import SECTIONS, app
 from retryspool_cli.records import RecordJson
+from retryspool_fs_data import FsDataFactory
+from retryspool_fs_meta import FsMetaFactory
 from retryspool_fs_meta.codec import decode, encode
 
 ROOT = Path(__file__).parents[1]
@@ -314,10 +316,18 @@ def test_the_docs_name_every_hook() -> None:
 
 
 @pytest.mark.parametrize(
-    "page", ["docs/guide.md", "packages/retryspool-fs-meta/README.md", "packages/retryspool-fs-data/README.md"]
+    ("page", "factories"),
+    [
+        ("docs/guide.md", [FsMetaFactory, FsDataFactory]),
+        ("packages/retryspool-fs-meta/README.md", [FsMetaFactory]),
+        ("packages/retryspool-fs-data/README.md", [FsDataFactory]),
+    ],
 )
-def test_the_docs_name_every_setting_of_files(page: str) -> None:
-    assert [] == [each.name for each in fields(FileSettings) if f"| `{each.name}` |" not in PAGES[page]]
+def test_the_docs_name_every_setting_of_files(page: str, factories: list[type[FileSettings]]) -> None:
+    settings = {each.name for factory in factories for each in fields(factory)}
+
+    assert settings >= {name for factory in factories for name in factory.url_settings}
+    assert set() == {name for name in settings if f"| `{name}` |" not in PAGES[page]}
 
 
 def test_the_docs_name_every_environment_variable() -> None:

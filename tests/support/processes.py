@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -40,6 +42,18 @@ class Process:
         """Run a function in it and return what that returns."""
         self.begin(function, *args)
         return self.line()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def wait_until_stopped(self) -> None:
+        """Wait until it has stopped itself, by SIGSTOP."""
+        assert os.WIFSTOPPED(os.waitpid(self.pid, os.WUNTRACED)[1]), "it died"
+
+    def go_on(self) -> None:
+        """Let it go on after it was stopped."""
+        self._process.send_signal(signal.SIGCONT)
 
     def kill(self) -> None:
         """`kill -9`."""

@@ -24,6 +24,7 @@ from retryspool.files import (
     Presence,
     StripedLocks,
     SyncMode,
+    advice,
     network_file_system,
     storage_error,
     wrapping_disk_errors,
@@ -44,7 +45,8 @@ from retryspool.meta import (
     check_writes,
 )
 from retryspool.model import Finding, MessageMetadata, Severity, State, utc_now
-from retryspool_fs_meta.claims import Claimer
+from retryspool_fs_meta.batches import free_first
+from retryspool_fs_meta.claims import Claimer, Request
 from retryspool_fs_meta.gate import Gate
 from retryspool_fs_meta.hints import Hints
 from retryspool_fs_meta.index import Index
@@ -71,14 +73,16 @@ class FsMetaBackend(MetaBackend):
         processes=True, durable=True, server_clock=False, checksums=True, contract="1.1"
     )
 
-    def __init__(self, settings: FileSettings) -> None:
+    def __init__(self, settings: FileSettings, *, lock_timeout_s: float) -> None:
         self._gate = Gate()
         self._durability = settings.durability()
         shared_mode = 0o666 if settings.file_mode is None else settings.file_mode
         with ExitStack() as opened, wrapping_disk_errors(f"opening the records in {settings.folder!r}"):
             self._layout = Layout(settings.folder, dir_mode=settings.dir_mode, sync=self._durability.content)
             opened.callback(self._layout.close)
-            self._locks = StripedLocks(f"{self._layout.locks}/stripes", stripes=_STRIPES, mode=shared_mode)
+            self._locks = StripedLocks(
+                f"{self._layout.locks}/stripes", stripes=_STRIPES, mode=shared_mode, timeout_s=lock_timeout_s
+            )
             opened.callback(self._locks.close)
             self._leases = LeaseTable(self._layout.locks, stripes=_STRIPES, mode=shared_mode)
             opened.callback(self._leases.close)
@@ -163,19 +167,19 @@ class FsMetaBackend(MetaBackend):
         validate_message_id(message_id)
         with self._gate.passing("deleting message", message_id):
             self._durability.check()
-            directory = self._remove(message_id, if_version)
+            with self._locks.holding(message_id):
+                directory = self._remove(message_id, if_version)
             self._keeper.tell([message_id])
             self._durability.sync_names(directory)
 
     def _remove(self, message_id: str, if_version: int | None) -> Directory:
-        with self._locks.holding(message_id):
-            place = None if if_version is None else self._files.is_claimed_as(if_version, message_id)
-            if place is None:
-                stored = self._must_read(message_id)
-                records.check_version(stored.record, if_version)
-                place = stored.place
-            directory = self._files.remove(message_id, place)
-            self._keeper.note_gone(message_id)
+        place = None if if_version is None else self._files.is_claimed_as(if_version, message_id)
+        if place is None:
+            stored = self._must_read(message_id)
+            records.check_version(stored.record, if_version)
+            place = stored.place
+        directory = self._files.remove(message_id, place)
+        self._keeper.note_gone(message_id)
         return directory
 
     def _replace(self, stored: Stored, record: MessageMetadata) -> None:
@@ -210,7 +214,7 @@ class FsMetaBackend(MetaBackend):
         with self._gate.passing("claiming messages"):
             self._durability.check()
             return self._claimer.claim(
-                tuple(sources), limit, lease, owner, frozenset(exclude_routes), oldest_first=oldest_first
+                Request(tuple(sources), limit, lease, owner, frozenset(exclude_routes), oldest_first)
             )
 
     def renew(self, claims: Sequence[MessageMetadata], *, lease: timedelta) -> list[MessageMetadata | StorageError]:
@@ -219,22 +223,24 @@ class FsMetaBackend(MetaBackend):
             validate_message_id(claim.id)
         with self._gate.passing("renewing leases"):
             self._durability.check()
-            return [self._renew(claim, lease) for claim in claims]
+            with self._locks.batch(lease.total_seconds() / 10):  # and the next renewal comes in time
+                return free_first(
+                    self._locks, [claim.id for claim in claims], lambda number: self._renew(claims[number], lease)
+                )
 
     def _renew(self, claim: MessageMetadata, lease: timedelta) -> MessageMetadata | StorageError:
         try:
-            with self._locks.holding(claim.id):
-                stored = self._must_read(claim.id)
-                record = records.renewed(stored.record, claim, lease=lease, now=utc_now())
-                self._files.lease(stored, record)
-                self._keeper.note(record)
+            stored = self._must_read(claim.id)
+            record = records.renewed(stored.record, claim, lease=lease, now=utc_now())
+            self._files.lease(stored, record)
+            self._keeper.note(record)
         except (OSError, StorageError) as error:
             return storage_error(f"renewing message {claim.id!r}", error)
         return record
 
     def apply(self, writes: Sequence[Write]) -> list[WriteResult]:
         check_writes(writes)
-        with self._gate.passing("writing a batch"):
+        with self._gate.passing("writing a batch"), self._locks.batch():
             self._durability.check()
             if len({_id_of(write) for write in writes}) < len(writes):
                 return super().apply(writes)  # what concerns one message is done in order
@@ -255,14 +261,16 @@ class FsMetaBackend(MetaBackend):
             return error
 
     def _delete_all(self, writes: Sequence[Delete]) -> list[WriteResult]:
-        results: list[WriteResult] = []
         directories: set[Directory] = set()
-        for write in writes:
+
+        def delete(number: int) -> StorageError | None:
             try:
-                directories.add(self._remove(write.message_id, write.if_version))
-                results.append(None)
+                directories.add(self._remove(writes[number].message_id, writes[number].if_version))
             except (OSError, StorageError) as error:
-                results.append(storage_error("deleting messages", error))
+                return storage_error("deleting messages", error)
+            return None
+
+        results: list[WriteResult] = [*free_first(self._locks, [write.message_id for write in writes], delete)]
         self._keeper.tell(write.message_id for write, result in zip(writes, results, strict=True) if result is None)
         try:
             self._durability.sync_names(*directories)
@@ -327,7 +335,8 @@ class FsMetaBackend(MetaBackend):
 
     def check(self) -> Iterator[Finding]:
         with self._gate.passing("checking the records"):
-            findings = [*self._setting_findings(), *self._surveyor.findings(), *self._notes.findings()]
+            findings = [*self._setting_findings(), *self._lock_findings()]
+            findings += [*self._surveyor.findings(), *self._notes.findings()]
         yield from findings
 
     def _setting_findings(self) -> Iterator[Finding]:
@@ -344,6 +353,12 @@ class FsMetaBackend(MetaBackend):
             )
         elif self._durability.mode is SyncMode.HYBRID:
             yield Finding(Severity.NOTICE, base, "is open in hybrid mode: a power cut loses the last moments")
+
+    def _lock_findings(self) -> Iterator[Finding]:
+        for holder in self._locks.holders():
+            if holder.is_stopped:
+                text = f"messages of its stripe can't be changed, nor handed out: {advice(holder)}"
+                yield Finding(Severity.WARNING, f"byte {holder.first} of {self._layout.locks}/stripes", text)
 
     def close(self) -> None:
         if self._gate.close():

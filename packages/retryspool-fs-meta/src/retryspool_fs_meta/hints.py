@@ -61,7 +61,10 @@ class Hints:
 
     def _begin_anew_if(self, condition: Callable[[int], bool]) -> None:
         if condition(os.fstat(self._fd).st_size):
-            fcntl.flock(self._fd, fcntl.LOCK_EX)
+            try:
+                fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:  # another does it right now, or is stopped there: the next time will do
+                return
             try:
                 if condition(os.fstat(self._fd).st_size):
                     os.ftruncate(self._fd, 0)

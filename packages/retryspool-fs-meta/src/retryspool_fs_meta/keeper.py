@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Iterable
 
-from retryspool.deadline import remaining
+from retryspool.deadline import check_deadline, remaining
 from retryspool.errors import BackendClosedError, BackendError, DeadlineExceededError, RetrySpoolError
 from retryspool.files import sweep_temporary_files
 from retryspool.model import MessageMetadata
@@ -28,6 +28,8 @@ _PATIENCE_S = 0.25
 _SURVEY_EVERY_S = 60.0
 _SURVEY_AGAIN_S = 1.0
 """And so often while the first has not succeeded."""
+_LOCKS_S = 1.0
+"""How long those who list and count wait for a message that another process has locked."""
 _HINTS_EVERY_S = 0.05
 """How often a waiter looks whether another process has changed something."""
 
@@ -94,17 +96,17 @@ class IndexKeeper:
             self._survey_now.set()
             msg = f"the records in {self._layout.base} can't all be listed: {self._failure}"
             raise BackendError(msg) from self._failure
-        return self.poll()
+        return self._poll_patiently()
 
     def index_if_filled(self) -> Index | None:
         """Return the index if it is filled, or will be in a moment."""
         self._be_patient()
-        return self.poll() if self._filled.is_set() else None
+        return self._poll_patiently() if self._filled.is_set() else None
 
     def index_as_it_is(self) -> Index:
         """Return the index, however much of it is filled, after a moment's patience."""
         self._be_patient()
-        return self.poll()
+        return self._poll_patiently()
 
     def index_to_claim_from(self) -> Index:
         """Return the index as it is; what changes from now on is news to those who wait."""
@@ -123,33 +125,40 @@ class IndexKeeper:
             self._survey_now.set()
 
     def poll(self) -> Index:
-        """Take up what other processes have changed."""
+        """Take up what other processes have changed; what one of them has locked may have to wait."""
         if self._unread or self._hints.news():
             with self._hints_lock:
                 changed, missed = self._hints.read()
                 self._unread |= changed
-                self._read_changed()
+                for message_id in list(self._unread):
+                    if self._is_read(message_id):
+                        self._unread.discard(message_id)
             if missed:
                 self._survey_now.set()
         return self._index
 
-    def _read_changed(self) -> None:
-        """Look up what has changed. What can't be read is looked up again the next time."""
-        failed: set[str] = set()
+    def _poll_patiently(self) -> Index:
+        """Take up what other processes have changed, and wait for what one of them has locked, but not without end."""
+        self.poll()
+        if self._unread:
+            with self._hints_lock:
+                unread = list(self._unread)
+            for message_id in unread:  # without the lock: claims don't wait meanwhile
+                if self._is_read(message_id, _LOCKS_S):
+                    with self._hints_lock:
+                        self._unread.discard(message_id)
+            check_deadline()
+        return self._index
+
+    def _is_read(self, message_id: str, wait_s: float = 0.0) -> bool:
+        """Look up what has changed; tell whether that's done. What can't be read is looked up again the next time."""
         try:
-            while self._unread:
-                message_id = self._unread.pop()
-                failed.add(message_id)
-                try:
-                    self._surveyor.refresh(message_id)
-                except OSError as error:
-                    if isinstance(error, RetrySpoolError):
-                        raise
-                    _log.warning("message %s has changed and can't be read: %s", message_id, error)
-                else:
-                    failed.remove(message_id)
-        finally:
-            self._unread |= failed
+            return self._surveyor.refresh(message_id, wait_s)
+        except OSError as error:
+            if isinstance(error, RetrySpoolError):
+                raise
+            _log.warning("message %s has changed and can't be read: %s", message_id, error)
+            return False
 
     def wait_for_change(self, timeout: float) -> bool:
         """Wait until something has changed since the last claim or wait, here or in another process."""

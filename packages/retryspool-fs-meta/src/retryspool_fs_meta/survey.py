@@ -13,7 +13,7 @@ from retryspool.files import TEMPORARY_PREFIX, StripedLocks
 from retryspool.model import Finding, Severity, State
 from retryspool_fs_meta.index import Index
 from retryspool_fs_meta.layout import CORRUPT_FOLDER, SUFFIX, Layout, id_of
-from retryspool_fs_meta.record_files import RecordFiles, Stored, is_of_a_records_size
+from retryspool_fs_meta.record_files import RecordFiles, is_of_a_records_size
 
 __all__ = ["Surveyor"]
 
@@ -21,6 +21,8 @@ _log = logging.getLogger(__name__)
 
 _TICK_NS = 50_000_000
 _SLACK_NS = 10_000_000_000
+_PATIENCE_S = 1.0
+"""How long a message is waited for that another process has locked: after that, for as good as stopped."""
 
 
 class Surveyor:
@@ -37,7 +39,7 @@ class Surveyor:
     def survey(self, stopped: Callable[[], bool]) -> None:
         """Walk through all records; read those that have moved or were written since the last time.
 
-        Ends when `stopped` says so. What can't be read is left for the next time.
+        Ends when `stopped` says so. What can't be read, or is locked and needs care, is left for the next time.
         """
         begun_ns = time.time_ns()
         times = self._modified()
@@ -61,19 +63,19 @@ class Surveyor:
         self._written_since_ns = begun_ns - _SLACK_NS
 
     @staticmethod
-    def _tried(look: Callable[..., None], message_id: str, *args: object) -> bool:
+    def _tried(look: Callable[..., bool], message_id: str, *args: object) -> bool:
         try:
-            look(message_id, *args)
+            return look(message_id, *args)
         except OSError as error:
             _log.warning("the record of message %s can't be read: %s", message_id, error)
             return False
-        return True
 
-    def _look_at(self, message_id: str, entry: os.DirEntry[str], state: State, seen: bool) -> None:  # noqa: FBT001
+    def _look_at(self, message_id: str, entry: os.DirEntry[str], state: State, seen: bool) -> bool:  # noqa: FBT001
         if seen:
-            self._make_one(message_id)
-        elif self._index.state_of(message_id) is not state or self._was_written(entry):
-            self._visit(message_id, state)
+            return self._make_one(message_id)
+        if self._index.state_of(message_id) is not state or self._was_written(entry):
+            return self._visit(message_id, state)
+        return True
 
     def _was_written(self, entry: os.DirEntry[str]) -> bool:
         if self._written_since_ns is None:
@@ -101,23 +103,16 @@ class Surveyor:
                 if message_id is not None:
                     yield message_id, entry
 
-    def _visit(self, message_id: str, state: State) -> None:
+    def _visit(self, message_id: str, state: State) -> bool:
         try:
             stored = self._files.read_at(message_id, state)
         except CorruptRecordError:
-            self.set_aside(message_id)
-            return
+            return self.set_aside(message_id)
         if stored is not None and stored.record.state is not stored.place:
-            self.refresh(message_id)
-        elif stored is not None:
+            return self.refresh(message_id)
+        if stored is not None:
             self._index.put_scanned(stored.record)
-
-    def _put_in_place(self, message_id: str) -> Stored | None:
-        with self._locks.holding(message_id):
-            stored = self._files.read(message_id)
-            if stored is not None:
-                self._files.put_in_place(stored.record, stored.place)
-            return stored
+        return True
 
     def make_doubles_one(self) -> None:
         """Look after all messages that lie in two folders, by their names alone: quick enough to be waited for."""
@@ -132,13 +127,15 @@ class Surveyor:
             if message_id is not None:
                 self._tried(self._make_one, message_id)
 
-    def _make_one(self, message_id: str) -> None:
+    def _make_one(self, message_id: str) -> bool:
         """Look after a message that was seen in two folders: it has moved meanwhile, or a crash has left it in both.
 
         A power cut may, where a claim or a deletion was not synced yet, and a kill of the Go system. The record that
-        was written last is the message.
+        was written last is the message. False if it's locked.
         """
-        with self._locks.holding(message_id):
+        with self._locks.trying(message_id, _PATIENCE_S) as is_held:
+            if not is_held:
+                return False
             self.set_aside_locked(message_id)
             found = [stored for state in State if (stored := self._files.read_at(message_id, state)) is not None]
             found.sort(key=lambda stored: (stored.record.updated, stored.record.version, stored.place.value))
@@ -148,24 +145,41 @@ class Surveyor:
             if found:
                 self._files.put_in_place(found[-1].record, found[-1].place)
                 self._index.put(found[-1].record)
+        return True
 
-    def refresh(self, message_id: str) -> None:
-        """Look a message up, and note in the index what there is."""
+    def refresh(self, message_id: str, wait_s: float = _PATIENCE_S) -> bool:
+        """Look a message up, and note in the index what there is; tell whether that's all that is to be done.
+
+        What lies out of place, or nowhere, is looked at under its lock. If that isn't to be had in time, a record is
+        noted as it was read: where it says that it belongs, it will be. That there's none isn't noted then, since it
+        may be on the move, unless whoever has the lock is as good as stopped: then nothing moves between two looks.
+        """
+        stripe = self._locks.stripe_of(message_id)
         try:
-            noted = False
-            while not noted:
+            while True:
                 number = self._index.number_of(message_id)
                 stored = self._files.read(message_id, self._index.state_of(message_id))
-                if stored is None or stored.record.state is not stored.place:
-                    stored = self._put_in_place(message_id)
-                noted = self._index.put_read(message_id, None if stored is None else stored.record, number)
+                is_settled = stored is not None and stored.record.state is stored.place
+                if not is_settled:
+                    with self._locks.trying(message_id, wait_s) as is_settled:
+                        stored = self._files.read(message_id)
+                        if stored is not None and is_settled:
+                            self._files.put_in_place(stored.record, stored.place)
+                    if stored is None and not is_settled and not self._locks.is_stuck(stripe):
+                        return False
+                if self._index.put_read(message_id, None if stored is None else stored.record, number):
+                    return is_settled
         except CorruptRecordError:
-            self.set_aside(message_id)
+            return self.set_aside(message_id, wait_s)
 
-    def set_aside(self, message_id: str) -> None:
-        """Move a record that can't be read to `corrupt/`, if that's so when its lock is held."""
-        with self._locks.holding(message_id):
-            self.set_aside_locked(message_id)
+    def set_aside(self, message_id: str, wait_s: float = _PATIENCE_S) -> bool:
+        """Move a record that can't be read to `corrupt/`, if that's so when its lock is held; False if it's locked."""
+        with self._locks.trying(message_id, wait_s) as is_held:
+            if is_held:
+                self.set_aside_locked(message_id)
+            else:
+                _log.warning("the record of message %s can't be read, and is locked: it stays where it is", message_id)
+        return is_held
 
     def set_aside_locked(self, message_id: str) -> None:
         """Do what `set_aside` does, with the lock held already."""
@@ -225,8 +239,10 @@ class Surveyor:
         try:
             try:
                 self._files.read_at(message_id, state)
-            except CorruptRecordError:
-                self.set_aside(message_id)
+            except CorruptRecordError as error:
+                if not self.set_aside(message_id):
+                    text = f"can't be read, and is locked by another process, so that it stays where it is: {error}"
+                    yield Finding(Severity.ERROR, f"{state.label}/{message_id}{SUFFIX}", text, message_id)
         except OSError as error:
             if isinstance(error, RetrySpoolError):  # a deadline
                 raise
