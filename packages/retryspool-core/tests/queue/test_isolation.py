@@ -6,6 +6,7 @@ import asyncio
 import math
 import threading
 from collections.abc import Sequence
+from queue import SimpleQueue
 from typing import BinaryIO
 
 import pytest
@@ -91,6 +92,12 @@ def wait_for_the_turn(queue: Queue) -> None:
     wait_until(lambda: worker_of(queue)._lanes.is_kept_for_one)
 
 
+def wait_for_deferral(queue: Queue, name: str) -> MessageMetadata:
+    found = list[MessageMetadata]()
+    wait_until(lambda: found.append(queue.get(name)) or found[-1].state is State.DEFERRED)
+    return found[-1]
+
+
 @pytest.fixture(params=["threads", "coroutines"])
 def kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
@@ -174,16 +181,15 @@ def test_a_handler_that_does_not_end_puts_the_last_chance_off_and_the_others_go_
     company.wait_for("long")
     put(queue, "last", lost=4)
 
-    wait_until(lambda: queue.get("last").state is State.DEFERRED)
+    after = wait_for_deferral(queue, "last")
     put(queue, "next")
     wait_until(lambda: "next" in company.beside)
 
-    after = queue.get("last")
     assert (4, 0) == (after.deliveries, after.attempts)
     assert "put off: it's on its last chance, to be handled alone, but other handlers don't end" == after.last_error
     assert {"long", "next"} == company.beside["next"]
     put(queue, "later", lost=4)
-    wait_until(lambda: queue.get("later").state is State.DEFERRED)
+    wait_for_deferral(queue, "later")
     company.opened.set()
     wait_until(lambda: queue.counters.snapshot()["delivered"] == 4)
     assert ({"last"}, {"later"}) == (company.beside["last"], company.beside["later"])
@@ -315,6 +321,23 @@ def test_a_message_that_begins_alone_has_a_new_lease(new_queue: NewQueue) -> Non
 
     assert claimed.lease_expires < company.records["last"].lease_expires
     assert (claimed.lease_owner, 5) == (company.records["last"].lease_owner, company.records["last"].deliveries)
+
+
+def test_nothing_is_claimed_while_one_runs_alone() -> None:
+    is_kept = True
+    capacity = Capacity(QueueOptions(), is_kept=lambda: is_kept)
+    capacity.claimed(1)
+    limits: SimpleQueue[int] = SimpleQueue()
+    dispatcher = threading.Thread(target=lambda: limits.put(capacity.wait()))
+    dispatcher.start()
+    wait_until(lambda: capacity._waiting)
+    assert limits.empty()
+
+    is_kept = False
+    capacity.handled()
+
+    assert 8 == limits.get(timeout=PATIENCE_S)
+    dispatcher.join(PATIENCE_S)
 
 
 def test_after_one_that_is_to_run_alone_claims_begin_with_one_message_and_grow() -> None:

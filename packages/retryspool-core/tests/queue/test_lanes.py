@@ -412,6 +412,27 @@ def test_however_the_one_that_ran_alone_ends_the_others_go_on(outcome: Outcome |
     assert yard.put("a") == yard.begun()
 
 
+def test_all_who_waited_for_the_one_that_ran_alone_go_on_at_once() -> None:
+    yard = Yard()
+    (alone,) = yard.put("a", alone=True)
+    others = [*yard.put("b"), *yard.put("c")]
+    assert [alone] == yard.begun()
+    came: SimpleQueue[Job | None] = SimpleQueue()
+    handlers = [threading.Thread(target=lambda: came.put(yard.lanes.take())) for _ in others]
+    for handler in handlers:
+        handler.start()
+    wait_until(lambda: yard.lanes._sleeping == len(others))
+
+    yard.lanes.done(alone)
+
+    try:
+        assert set(others) == {came.get(timeout=PATIENCE_S) for _ in others}
+    finally:
+        yard.lanes.close()
+    for handler in handlers:
+        handler.join(PATIENCE_S)
+
+
 # -- rates -------------------------------------------------------------------------------------------------------------
 
 
