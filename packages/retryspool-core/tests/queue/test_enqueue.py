@@ -297,6 +297,14 @@ def test_many_with_one_that_cannot_be_store_none(queue: Queue) -> None:
     assert 0 == queue.count(State.INCOMING)
 
 
+@pytest.mark.parametrize("message", [b"bytes", "text", 7, {"payload": b""}, None])
+def test_many_take_only_messages(queue: Queue, message: object) -> None:
+    with pytest.raises(TypeError, match=f"of type {type(message).__name__}; each must be an Outgoing"):
+        queue.enqueue_many([Outgoing(payload=b"x"), message])  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]
+
+    assert {0} == set(queue.counts().values())
+
+
 def test_many_that_are_there_already_are_skipped(queue: Queue) -> None:
     first = queue.enqueue(b"first", message_id="a")
 

@@ -123,7 +123,7 @@ class Producer:
     ) -> list[EnqueueResult]:
         """Store several messages."""
         _check(if_exists)
-        batch = [(self._record(message), message) for message in messages]
+        batch = [(self._record(_outgoing(message)), message) for message in messages]
         for _, message in batch:
             _check_payload(message.payload)
         with self.storing([record for record, _ in batch]) as storing:
@@ -301,6 +301,13 @@ def _priority(headers: Mapping[str, str]) -> int | None:
 def _check(if_exists: str) -> None:
     if if_exists not in {"raise", "skip"}:
         raise InvalidOptionError(f"if_exists is {if_exists!r}; it must be 'raise' or 'skip'")
+
+
+def _outgoing(message: object) -> Outgoing:
+    if not isinstance(message, Outgoing):
+        kind = type(message).__name__
+        raise TypeError(f"a message is of type {kind}; each must be an Outgoing, as in Outgoing(payload=b'…')")
+    return message
 
 
 def _check_payload(payload: object) -> None:
