@@ -82,7 +82,8 @@ class QueueOptions:
     grace_s: float = 30
     """How long `stop()` waits for handlers that run, in seconds; 0 to 24 h."""
     max_lost_deliveries: int = 5
-    """So many deliveries of which nothing was heard again (their worker died), and a message bounces; 1 to 1,000."""
+    """So many deliveries in a row of which nothing was heard again (their worker died), and a message bounces; the last
+    of them is handled alone, and never the first; 1 to 1,000."""
     unhandled_delay_s: float = 60
     """How long a message waits that no handler takes or whose payload can't be read, in seconds; 1 s to 24 h."""
 
