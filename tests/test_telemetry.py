@@ -17,7 +17,12 @@ from collector import Collector, attributes
 from retryspool import Queue
 
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
-WORK = ("work", "--exec", "cat > /dev/null", "--observer", "otel")
+WORK = ("work", "--exec", "cat > /dev/null", "--observer")
+PATIENT = """
+from functools import partial
+from retryspool_otel import FromEnvironment
+otel = partial(FromEnvironment, last_export_s=45)  # where this machine is slow, nothing is lost at the end
+"""
 
 Start = Callable[..., subprocess.Popen[bytes]]
 
@@ -25,6 +30,7 @@ Start = Callable[..., subprocess.Popen[bytes]]
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
     """Start the command on one spool, with no variables but a test's own."""
+    (tmp_path / "patient.py").write_text(PATIENT)
     started: list[subprocess.Popen[bytes]] = []
     surroundings = {
         name: value
@@ -39,6 +45,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env={**surroundings, **variables},
+            cwd=tmp_path,
         )
         started.append(process)
         return process
@@ -59,11 +66,11 @@ def test_a_collector_gets_a_messages_trace_from_who_called_enqueue_to_its_delive
         told = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url, "OTEL_SERVICE_NAME": "outbox"}
         enqueued = finish(
             start(
-                *("enqueue", "--route", "example.com", "--observer", "otel"),
+                *("enqueue", "--route", "example.com", "--observer", "patient:otel"),
                 **{"TRACEPARENT": f"00-{TRACE}-{PARENT}-01", **told},
             )
         )
-        worked = finish(start(*WORK, "--drain", **told))
+        worked = finish(start(*WORK, "patient:otel", "--drain", **told))
 
     send, process = collector.spans
     assert (0, "") == enqueued
@@ -81,7 +88,7 @@ def test_what_a_worker_holds_back_goes_out_when_it_is_stopped(start: Start, tmp_
     never = str(3_600_000)
     with Collector() as collector, Queue.open(tmp_path / "spool") as queue:
         held_back = {"OTEL_BSP_SCHEDULE_DELAY": never, "OTEL_METRIC_EXPORT_INTERVAL": never}
-        worker = start(*WORK, OTEL_EXPORTER_OTLP_ENDPOINT=collector.url, **held_back)
+        worker = start(*WORK, "patient:otel", OTEL_EXPORTER_OTLP_ENDPOINT=collector.url, **held_back)
         queue.enqueue(b"")
         while sum(queue.counts().values()):
             threading.Event().wait(0.05)
@@ -101,7 +108,7 @@ def test_a_worker_works_and_ends_though_nothing_listens(start: Start, tmp_path: 
         for _ in range(3):
             queue.enqueue(b"")
         endpoint = f"http://127.0.0.1:{nobody.getsockname()[1]}"
-        code, error = finish(start(*WORK, "--drain", OTEL_EXPORTER_OTLP_ENDPOINT=endpoint))
+        code, error = finish(start(*WORK, "otel", "--drain", OTEL_EXPORTER_OTLP_ENDPOINT=endpoint))
 
     assert 0 == code
     assert "3 delivered, 0 deferred, 0 bounced" in error
@@ -115,7 +122,7 @@ def test_a_worker_waits_for_a_collector_that_hangs_for_a_few_seconds_alone(start
             queue.enqueue(b"")
         endpoint = f"http://127.0.0.1:{hanging.getsockname()[1]}"
         code, error = finish(
-            start(*WORK, "--drain", OTEL_EXPORTER_OTLP_ENDPOINT=endpoint, OTEL_EXPORTER_OTLP_TIMEOUT="3600")
+            start(*WORK, "otel", "--drain", OTEL_EXPORTER_OTLP_ENDPOINT=endpoint, OTEL_EXPORTER_OTLP_TIMEOUT="3600")
         )
 
     assert 0 == code
@@ -134,7 +141,7 @@ def test_a_worker_waits_for_a_collector_that_hangs_for_a_few_seconds_alone(start
 def test_what_is_missing_shows_before_anything_is_done(
     variables: dict[str, str], message: str, start: Start, tmp_path: Path
 ) -> None:
-    for command in (("enqueue", "--observer", "otel"), WORK):
+    for command in (("enqueue", "--observer", "otel"), (*WORK, "otel")):
         code, error = finish(start(*command, **variables))
 
         assert 2 == code

@@ -14,7 +14,7 @@ from retryspool_otel import FromEnvironment
 
 def hand_one_on():
     with Queue.open(meta="memory:", data="memory:") as queue:
-        queue.add_observer(FromEnvironment())
+        queue.add_observer(FromEnvironment(last_export_s=45))
         queue.enqueue(b"")
 """
 TO_CONSOLE = {"OTEL_TRACES_EXPORTER": "console", "OTEL_METRICS_EXPORTER": "console"}

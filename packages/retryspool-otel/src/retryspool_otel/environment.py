@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from logging import getLogger
-from typing import Final
 
 from opentelemetry.context import Context, attach, detach
 from opentelemetry.trace import ProxyTracerProvider, get_current_span, get_tracer_provider
@@ -23,9 +22,6 @@ __all__ = ["FromEnvironment"]
 
 _log = getLogger(__name__)
 
-_LAST_EXPORT_S: Final = 5.0
-"""How long the end waits for collectors to take what is held back."""
-
 
 class FromEnvironment(Observer):
     """Lets a queue tell OpenTelemetry of its messages, by an SDK that environment variables configure.
@@ -35,13 +31,15 @@ class FromEnvironment(Observer):
     `opentelemetry-instrument`, that is used, and left as it is. What is enqueued outside of any span belongs to the
     trace that the variable `TRACEPARENT` names.
 
-    Collectors are never waited for, but for five seconds when the queue closes: to take what is held back.
+    Collectors are never waited for, but when the queue closes: to take what is held back.
 
+    :param last_export_s: for how long then, at the most
     :raises PluginLoadError: the SDK or an exporter isn't installed; the message says what to install
     :raises InvalidOptionError: a variable asks for what there isn't
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, last_export_s: float = 5.0) -> None:
+        self._last_export_s = last_export_s
         is_set_up = not isinstance(get_tracer_provider(), ProxyTracerProvider)
         self._ends: list[Callable[[], object]] = [] if is_set_up else set_up()
         carrier = {name: os.environ.get(name.upper(), "") for name in ("traceparent", "tracestate")}
@@ -67,8 +65,8 @@ class FromEnvironment(Observer):
         threads = [threading.Thread(target=end, name="retryspool-otel-end", daemon=True) for end in self._ends]
         for thread in threads:
             thread.start()
-        until = time.monotonic() + _LAST_EXPORT_S
+        until = time.monotonic() + self._last_export_s
         for thread in threads:
             thread.join(max(0.0, until - time.monotonic()))
         if any(thread.is_alive() for thread in threads):
-            _log.warning("the last traces or metrics are lost: no collector took them within %g s", _LAST_EXPORT_S)
+            _log.warning("the last traces or metrics are lost: no collector took them within %g s", self._last_export_s)
