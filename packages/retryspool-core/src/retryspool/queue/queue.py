@@ -5,21 +5,20 @@ from __future__ import annotations
 import builtins
 import logging
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from datetime import datetime, timedelta
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from types import TracebackType
-from typing import TYPE_CHECKING, BinaryIO, Self, Unpack
+from typing import TYPE_CHECKING, Self, Unpack
 
 from retryspool.data import Payload
 from retryspool.errors import QueueError
-from retryspool.meta import ListOptions, ListResult, SortBy, StateCounter
 from retryspool.middleware import Middleware
-from retryspool.model import Finding, MessageMetadata, State
+from retryspool.model import MessageMetadata
 from retryspool.queue.counters import Counters
 from retryspool.queue.handlers import AnyHandler, AsyncHandle, AsyncHandler, Handle, Handler, Handlers
+from retryspool.queue.inspected import Inspected
 from retryspool.queue.observers import Observer
 from retryspool.queue.observing import Observers
 from retryspool.queue.operated import Operated
@@ -30,8 +29,7 @@ from retryspool.queue.policy import Policies, RetryPolicy
 from retryspool.queue.producer import EnqueueResult, IfExists, MessageWriter, NotBefore, Outgoing, Producer
 from retryspool.queue.routes import RouteOptions, RouteStatus, RouteTable
 from retryspool.queue.signals import next_event, signals_into
-from retryspool.records import due_at
-from retryspool.spool import DEFAULT_GRACE, Discrepancy, Spool
+from retryspool.spool import Spool
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
@@ -46,7 +44,7 @@ _LAST_STEPS_S = 5.0
 """How long threads may take that have nothing to do any more but end."""
 
 
-class Queue(Operated):
+class Queue(Inspected, Operated):
     """A spool whose messages are handled: enqueue, work, retry, bounce. Safe to share between threads.
 
     It owns the spool: `close()` closes it. As a context manager it starts working if it has handlers by then, and
@@ -241,78 +239,6 @@ class Queue(Operated):
         :raises InvalidInputError: one of them has an argument outside its range; none is stored
         """
         return self._producer.enqueue_many(messages, if_exists, transaction)
-
-    # -- looking -------------------------------------------------------------------------------------------------------
-
-    def get(self, message_id: str) -> MessageMetadata:
-        """Return a message's record.
-
-        :raises MessageNotFoundError: there's none
-        """
-        return self.spool.shown(self.spool.get(message_id))
-
-    def open_payload(self, message_id: str) -> BinaryIO:
-        """Return a readable binary file of a message's payload, as it was handed in.
-
-        :raises MessageNotFoundError: there's no such message
-        :raises DataNotFoundError: its payload is gone
-        """
-        return self.spool.open_payload(self.spool.get(message_id))
-
-    def list(
-        self,
-        state: State,
-        options: ListOptions | None = None,
-        *,
-        limit: int = 100,
-        offset: int = 0,
-        sort_by: SortBy = SortBy.CREATED,
-        descending: bool = False,
-        since: datetime | None = None,
-    ) -> ListResult:
-        """List the ids of a state's messages, sorted, a page at a time.
-
-        :param options: all of the others in one
-        """
-        if options is None:
-            options = ListOptions(limit=limit, offset=offset, sort_by=sort_by, descending=descending, since=since)
-        return self.spool.meta.list_messages(state, options)
-
-    def iter(self, state: State) -> Iterator[MessageMetadata]:
-        """Yield the records of a state, in no particular order, in constant memory."""
-        return map(self.spool.shown, self.spool.meta.iter_messages(state))
-
-    def count(self, state: State) -> int:
-        """Return how many messages are in a state."""
-        meta = self.spool.meta
-        if isinstance(meta, StateCounter):
-            return meta.get_state_count(state)
-        return meta.list_messages(state, ListOptions(limit=0)).total
-
-    def counts(self) -> dict[State, int]:
-        """Return how many messages are in each state."""
-        return {state: self.count(state) for state in State}
-
-    def oldest_due(self, state: State) -> datetime | None:
-        """Return the earliest time at which a message of the state is due, or was; None without any."""
-        meta = self.spool.meta
-        if isinstance(meta, StateCounter):
-            return meta.get_oldest_due(state)
-        return min((due_at(record) for record in meta.iter_messages(state)), default=None)
-
-    # -- care ----------------------------------------------------------------------------------------------------------
-
-    def reconcile(self, *, grace: timedelta = DEFAULT_GRACE, dry_run: bool = False) -> Iterator[Discrepancy]:
-        """Find what a crash left between records and payloads, and sweep orphan payloads on the way.
-
-        :param grace: how old an orphan must be: longer than the longest enqueue
-        :param dry_run: only report
-        """
-        return self.spool.reconcile(grace=grace, dry_run=dry_run)
-
-    def check(self) -> Iterator[Finding]:
-        """Yield what endangers messages: settings of the stores, and contents that can't be read."""
-        return self.spool.check()
 
     # -- work ----------------------------------------------------------------------------------------------------------
 
