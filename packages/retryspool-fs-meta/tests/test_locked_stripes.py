@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import fcntl
+import itertools
 import os
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from retryspool.errors import InvalidOptionError, InvalidUrlError
 from retryspool.files import StripedLocks
+from retryspool.model import MessageMetadata, State
 from retryspool_fs_meta import FsMetaFactory, hints
 from retryspool_fs_meta.held import HeldStripes
 from retryspool_fs_meta.hints import Hints
@@ -82,6 +85,34 @@ def test_a_stripe_that_is_stuck_is_not_waited_for(
     others.release(3)
     assert held.take(3)
     assert not locks.is_stuck(3)
+
+
+@pytest.mark.parametrize("tries", [1, 5])
+@pytest.mark.parametrize("free", [["a", "b"], []], ids=["and others", "alone"])
+def test_a_message_that_is_let_go_in_time_is_claimed_with_the_others(
+    base: Path, monkeypatch: pytest.MonkeyPatch, free: list[str], tries: int
+) -> None:
+    """If there are others it's tried just once more, else again and again."""
+    monkeypatch.setattr("retryspool_fs_meta.held._PASSED_OVER_S", 600.0)
+    with FsMetaFactory(base).create() as backend:
+        for message_id in ("m", *free):
+            backend.store_meta(message_id, MessageMetadata(message_id, priority=1 if message_id == "m" else 5))
+        others = StripedLocks(f"{base}/.locks/stripes")
+        stripe = others.stripe_of("m")
+        others.acquire(stripe)
+        real, failed = StripedLocks._try_file, itertools.count(1)
+
+        def let_go(locks: StripedLocks, tried: int) -> bool:
+            taken = real(locks, tried)
+            if not taken and next(failed) == tries:
+                others.release(stripe)
+            return taken
+
+        monkeypatch.setattr(StripedLocks, "_try_file", let_go)
+        claimed = backend.claim([State.INCOMING], limit=10, lease=timedelta(minutes=1), owner="w")
+        others.close()
+
+    assert [*free, *(["m"] if tries == 1 or not free else [])] == [record.id for record in claimed]
 
 
 def test_hints_are_told_although_a_stopped_process_is_about_to_begin_the_file_anew(

@@ -133,7 +133,7 @@ class Claimer:
             threading.Event().wait(min(max(_FIRST_PAUSE_S, (now - begun) / 16), _LONGEST_PAUSE_S))
             self._claim_held(claim)
             if not claim.claimed:
-                self._keeper.index_to_claim_from()
+                self._keeper.poll()
                 self._claim_free(claim)
 
     def _try_all(self, claim: _Claim) -> None:
