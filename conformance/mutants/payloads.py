@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 from mutants.kinds import mutant
-from mutants.races import gap
+from mutants.races import gap, pause
 from retryspool.data import DataBackend, DataInfo, DataWriter, Payload, copy_payload
 from retryspool.errors import DataExistsError, DataNotFoundError, StorageError
 from retryspool.ids import validate_message_id
@@ -132,7 +132,7 @@ class IfAbsentLooksThenWrites(MemoryData):
 
         class Writer(_Wraps):
             def close(self) -> None:
-                gap()
+                pause()
                 super().close()
 
         return Writer(super().get_data_writer(message_id))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import threading
+from collections import Counter
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -18,12 +19,27 @@ from retryspool.errors import MessageExistsError, MessageNotFoundError
 from retryspool.memory import MemoryMeta
 from retryspool.model import MessageMetadata, State, utc_now
 
-GAP_S = 0.002
+PAUSE_S = 0.002
+GAP_S = 0.1
+_entered = threading.Condition()
+_entries: Counter[str] = Counter()
 
 
-def gap() -> None:
+def pause() -> None:
     """Take as long as a round trip does."""
-    threading.Event().wait(GAP_S)
+    threading.Event().wait(PAUSE_S)
+
+
+def gap(where: str = "") -> None:
+    """Take as long as it takes another thread to come here too, as one does now and then: a slow round trip at most.
+
+    :param where: who is elsewhere isn't waited for
+    """
+    with _entered:
+        _entries[where] += 1
+        own = _entries[where]
+        _entered.notify_all()
+        _entered.wait_for(lambda: _entries[where] > own, GAP_S)
 
 
 @mutant("META-15")
@@ -32,7 +48,7 @@ class MoveReadsThenWrites(MemoryMeta):
 
     def move_to_state(self, message_id: str, from_state: State, to_state: State) -> MessageMetadata:
         moved = records.moved(self.get_meta(message_id), from_state, to_state, utc_now())
-        gap()
+        gap(message_id)
         with self._store() as kept:
             return kept.put(moved)
 
@@ -46,7 +62,7 @@ class UpdateReadsThenWrites(MemoryMeta):
     ) -> MessageMetadata:
         records.validate_record(message_id, metadata)
         updated = records.updated(self.get_meta(message_id), metadata, utc_now(), if_version)
-        gap()
+        gap(message_id)
         with self._store() as kept:
             return kept.put(updated)
 
@@ -60,7 +76,7 @@ class StoreLooksThenWrites(MemoryMeta):
         try:
             self.get_meta(message_id)
         except MessageNotFoundError:
-            gap()
+            gap(message_id)
             with self._store() as kept:
                 return kept.put(records.created(metadata, utc_now()))
         raise MessageExistsError(message_id)
@@ -74,7 +90,7 @@ class NotFoundOnTheMove(MemoryMeta):
         with self._store() as kept:
             moved = records.moved(kept.get(message_id), from_state, to_state, utc_now())
             kept.remove(message_id)
-        gap()
+        pause()
         with self._store() as kept:
             return kept.put(moved)
 
@@ -122,7 +138,7 @@ class UpdatesAreLost(MemoryMeta):
         self, message_id: str, metadata: MessageMetadata, *, if_version: int | None = None
     ) -> MessageMetadata:
         stored = self.get_meta(message_id)
-        gap()
+        gap(message_id)
         updated = super().update_meta(message_id, metadata, if_version=if_version)
         if if_version is None and updated.version > stored.version + 1:
             with self._store() as kept:
@@ -152,7 +168,7 @@ class LocksHoldInAProcess(OneFileMeta):
         with self._threads:
             kept = self._store.read()
             yield kept
-            gap()
+            pause()
             new = self._store.path.with_name(f"{os.getpid()}.{threading.get_ident()}")
             beside = store.FileStore(new)
             beside._save(kept)
@@ -171,7 +187,7 @@ class AForkSharesTheConnection(OneFileMeta):
         # A connection, in small: a request and its reply, which the other process may be the one to get.
         token = os.getpid().to_bytes(4, "big")
         os.write(self._turns[1], token)
-        threading.Event().wait(random.uniform(0, 2 * GAP_S))
+        threading.Event().wait(random.uniform(0, 2 * PAUSE_S))
         found = os.read(self._turns[0], 4)
         kept = super()._read()
         return kept if found == token else {each: replace(it, size=it.size + 1) for each, it in kept.items()}

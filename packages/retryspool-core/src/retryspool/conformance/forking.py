@@ -6,9 +6,10 @@ import os
 import pickle
 import select
 import signal
+import socket
 import warnings
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Generator
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Generic
 
@@ -19,7 +20,11 @@ from retryspool.conformance.stores import Backend
 from retryspool.conformance.suite import needs_capability
 from retryspool.errors import BackendClosedError, BackendError
 
-__all__ = ["Forked", "Forks", "fork", "fork_in_child", "needs_fork"]
+__all__ = ["Forked", "Forks", "Meet", "fork", "fork_in_child", "needs_fork"]
+
+
+Meet = Callable[[], None]
+"""Waits until the other process, if it's still there, waits too: then both go on at the same moment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +45,16 @@ class Forks(Generic[Backend]):
     """Open the store."""
     store: Callable[[Backend, str], object]
     """Store a message, as it is before the fork: so what connections there are were used."""
-    use: Callable[[Backend, str, int], str]
-    """Write and read a message so often; return what is wrong with a reply."""
+    use: Callable[[Backend, str, int, Meet], str]
+    """Write and read a message so often, both at the moment when the other does; return what is wrong with a reply."""
 
     def share(self, times: int) -> Forked:
         """Both use the backend."""
         with closing(self._opened()) as backend:
-            return fork(lambda: self.use(backend, "parent", times), lambda: self.use(backend, "child", times))
+            one, other = _meeting()
+            return fork(
+                lambda: self._use(backend, "parent", times, one), lambda: self._use(backend, "child", times, other)
+            )
 
     def close(self, times: int) -> Forked:
         """The child closes the backend, which the parent uses."""
@@ -56,23 +64,58 @@ class Forks(Generic[Backend]):
                 backend.close()
                 return ""
 
-            return fork(lambda: self.use(backend, "parent", times), close)
+            return fork(lambda: self.use(backend, "parent", times, _alone), close)
 
     def open_again(self, times: int) -> Forked:
         """The child opens the store for itself."""
+        one, other = _meeting()
         with closing(self._opened()) as backend:
 
             def use_another() -> str:
                 with closing(self.create()) as own:
-                    return self.use(own, "child", times)
+                    return self._use(own, "child", times, other)
 
-            return fork(lambda: self.use(backend, "parent", times), use_another)
+            return fork(lambda: self._use(backend, "parent", times, one), use_another)
+
+    def _use(self, backend: Backend, message_id: str, times: int, side: _Side) -> str:
+        with side.taken() as meet:
+            return self.use(backend, message_id, times, meet)
 
     def _opened(self) -> Backend:
         backend = self.create()
         for message_id in ("parent", "child"):
             self.store(backend, message_id)
         return backend
+
+
+@dataclass(frozen=True, slots=True)
+class _Side:
+    """One side of a meeting."""
+
+    own: socket.socket
+    other: socket.socket
+
+    @contextmanager
+    def taken(self) -> Generator[Meet]:
+        """Take this side, after the fork, and leave it at the end: then the other waits no more."""
+        self.other.close()
+        self.own.settimeout(PATIENCE_S / 2)
+        with self.own:
+            yield self._meet
+
+    def _meet(self) -> None:
+        with suppress(OSError):  # the other is gone
+            self.own.send(b".")
+            self.own.recv(1)
+
+
+def _meeting() -> tuple[_Side, _Side]:
+    one, other = socket.socketpair()
+    return _Side(one, other), _Side(other, one)
+
+
+def _alone() -> None:
+    """Meet nobody."""
 
 
 def needs_fork(capabilities: object) -> None:

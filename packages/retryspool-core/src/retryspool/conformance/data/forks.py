@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from retryspool.conformance.data.contents import content, name_of
 from retryspool.conformance.data_suite import DataSuite, OpenData, read
-from retryspool.conformance.forking import Forked, Forks, fork_in_child, needs_fork
+from retryspool.conformance.forking import Forked, Forks, Meet, fork_in_child, needs_fork
 from retryspool.conformance.marks import Level, clause
 from retryspool.data import DataBackend, DataFactory
 
@@ -59,11 +59,13 @@ def _store(data: DataBackend, message_id: str) -> None:
     data.store_data(message_id, content("first", 100))
 
 
-def _use(data: DataBackend, message_id: str, times: int) -> str:
+def _use(data: DataBackend, message_id: str, times: int, meet: Meet) -> str:
     """Store and read a payload of one's own; return what is wrong with a reply."""
     for number in range(times):
         name, size = f"{message_id}-{number}", 40 + number * 17
+        meet()
         stored = data.store_data(message_id, content(name, size))
+        meet()
         found = name_of(read(data, message_id))
         if (size, name) != (stored, found):
             return f"stored {name!r} of {size} bytes, was told {stored} bytes, read {found!r}"

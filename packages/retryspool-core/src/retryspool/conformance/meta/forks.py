@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from retryspool.conformance.forking import Forked, Forks, fork_in_child, needs_fork
+from retryspool.conformance.forking import Forked, Forks, Meet, fork_in_child, needs_fork
 from retryspool.conformance.marks import Level, clause
 from retryspool.conformance.meta_suite import MetaSuite, OpenMeta
 from retryspool.meta import MetaBackend, MetaFactory
@@ -59,11 +59,13 @@ def _store(meta: MetaBackend, message_id: str) -> None:
     meta.store_meta(message_id, MessageMetadata(message_id))
 
 
-def _use(meta: MetaBackend, message_id: str, times: int) -> str:
+def _use(meta: MetaBackend, message_id: str, times: int, meet: Meet) -> str:
     """Write and read a record of one's own; return what is wrong with a reply."""
     for number in range(times):
         content = f"{message_id} {number}"
+        meet()
         written = meta.update_meta(message_id, MessageMetadata(message_id, last_error=content))
+        meet()
         read = meta.get_meta(message_id)
         if not (written == read and (content, number + 2) == (read.last_error, read.version)):
             return f"wrote {content!r}, was told {written}, read {read}"
