@@ -105,7 +105,7 @@ class StripedLocks:
         begun = time.monotonic()
         # What other threads hold is waited for in a batch as well: this process isn't stopped.
         taken = self._locks[stripe].acquire(timeout=limit_s) and self._with_file(stripe, begun + limit_s)
-        if not taken and time.monotonic() - begun >= min(_STUCK_S, self.timeout_s / 3):
+        if not taken and min(limit_s, time.monotonic() - begun) >= min(_STUCK_S, self.timeout_s / 3):
             self._stuck.add(stripe)
         return taken
 
