@@ -124,7 +124,7 @@ class ReadsAreStale(MemoryMeta):
     def get_meta(self, message_id: str) -> MessageMetadata:
         cache: dict[str, Any] = self._cached.__dict__.setdefault("records", {})
         turn = self._cached.__dict__["turn"] = self._cached.__dict__.get("turn", 0) + 1
-        if turn % 3 == 0 and message_id in cache:
+        if turn % 2 == 0 and message_id in cache:
             return cache[message_id]
         cache[message_id] = super().get_meta(message_id)
         return cache[message_id]
