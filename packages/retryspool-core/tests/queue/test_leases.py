@@ -117,6 +117,32 @@ def test_a_handler_sees_that_its_lease_was_lost(new_queue: NewQueue) -> None:
     gate.opened.set()
 
 
+def test_a_message_whose_lease_was_lost_before_its_handler_began_does_not_begin(new_queue: NewQueue) -> None:
+    late, heir = new_queue(unchecked={"lease_s": 0.6}, concurrency=1), new_queue()
+    late.add_handler(gate := Gate())
+    heir.add_handler(heirs := Gate())
+    late.enqueue(b"", message_id="a")
+    late.start()
+    gate.wait_for(1)
+    late.enqueue(b"", message_id="b")
+    worker = late._worker
+    assert worker is not None
+    records = late.spool.meta.claim([State.INCOMING], limit=1, lease=timedelta(seconds=0.6), owner=worker.owner)
+    worker._hand_out(records, worker._settler._renew_at)
+    expire(late, "b")
+    heir.start()
+    heirs.wait_for(1)
+    job = worker._settler._jobs["b"]
+    wait_until(lambda: job.lost)
+
+    gate.opened.set()
+    wait_until(lambda: late.counters.snapshot()["lost_leases"] == 1)
+    heirs.opened.set()
+    wait_until(lambda: not sum(late.counts().values()))
+
+    assert (["a"], ["b"]) == ([each.id for each in gate.messages], [each.id for each in heirs.messages])
+
+
 def test_a_message_whose_worker_died_is_delivered_once_its_lease_is_over(new_queue: NewQueue) -> None:
     queue = new_queue(poll_s=3600)
     queue.add_handler(recorder := Recorder())

@@ -219,9 +219,12 @@ class Worker:
 
     def _before(self, job: Job) -> Outcome | None:
         outcome = self._isolation.enter(job) if job.alone else None
-        if outcome is None and (self._stopping or self._dispatcher.is_paused(job.record)):
+        if outcome is not None:
+            return outcome
+        if job.lost:  # as after a stall of the whole process: others have it, or may take it at any moment
+            _log.warning("message %s: its lease was over before its handler began, and so it doesn't", job.record.id)
             return Released()
-        return outcome
+        return Released() if self._stopping or self._dispatcher.is_paused(job.record) else None
 
     def _handled(self, job: Job) -> None:
         self._lanes.done(job)
