@@ -342,6 +342,10 @@ class ReadersGetAMix(MemoryData):
                     put(backend, message_id, self.getvalue() + old[self.tell() :])
                 return written
 
+            def writelines(self, pieces: Iterable[ReadableBuffer], /) -> None:
+                for piece in pieces:  # `BytesIO` itself wouldn't call `write`
+                    self.write(piece)
+
         whole = Piecemeal()
         copy_payload(data, whole)
         return super().store_data(message_id, whole.getvalue(), if_absent=if_absent)
