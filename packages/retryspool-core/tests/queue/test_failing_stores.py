@@ -19,6 +19,7 @@ from retryspool import (
     State,
     StorageError,
 )
+from retryspool.deadline import remaining
 from retryspool.memory import MemoryData, MemoryMeta
 from retryspool.meta import Delete, Write, WriteResult
 
@@ -161,6 +162,33 @@ def test_a_result_that_cannot_be_stored_holds_up_no_others_and_is_given_up_in_th
 
     assert Counter([*ids, "poison"]) == Counter(recorder.ids[:302])
     assert meta.refusals > 1
+
+
+class TimedMeta(MemoryMeta):
+    """Records in memory, with how long the store was given for each batch of results."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.given: list[float | None] = []
+
+    def apply(self, writes: Sequence[Write]) -> list[WriteResult]:
+        self.given.append(remaining())
+        return super().apply(writes)
+
+
+@pytest.mark.parametrize(("lease_s", "most_s"), [(60, 20), (3, 1), (1, 1)])
+def test_a_store_that_hangs_holds_up_renewals_for_a_third_of_a_lease_at_the_most(
+    new_queue: NewQueue, lease_s: int, most_s: int
+) -> None:
+    meta = TimedMeta()
+    queue = new_queue(spool=Spool(meta, MemoryData()), lease_s=lease_s)
+    queue.add_handler(Recorder())
+    queue.enqueue(b"")
+    queue.run(until_idle=True)
+
+    (given,) = meta.given
+    assert given is not None
+    assert 0 < given <= most_s
 
 
 def test_a_payload_that_cannot_be_read_is_not_the_messages_fault(new_queue: NewQueue) -> None:

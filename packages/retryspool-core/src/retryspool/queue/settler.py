@@ -18,6 +18,7 @@ from functools import partial
 from queue import Empty, SimpleQueue
 
 from retryspool import records
+from retryspool.deadline import deadline
 from retryspool.errors import BackendClosedError, BackendError, MessageNotFoundError, StateConflictError, StorageError
 from retryspool.meta import Delete, Update, WriteResult
 from retryspool.model import MessageMetadata, utc_now
@@ -34,6 +35,8 @@ __all__ = ["Settler"]
 _log = logging.getLogger(__name__)
 
 _FIRST_PAUSE_S = 0.1
+_LEAST_PATIENCE_S = 1.0
+"""How long the store has at least to take a batch of results, however short the lease."""
 
 
 class Settler:
@@ -48,6 +51,7 @@ class Settler:
         self._capacity = capacity
         self._observers = observers
         self._lease_s: float = rules.options.lease_s
+        self._patience_s = max(_LEAST_PATIENCE_S, self._lease_s / 3)  # else the leases of all others would be over
         self._batch_size = rules.options.batch_size
         self._inbox: SimpleQueue[Job | Callable[[], object] | None] = SimpleQueue()
         self._jobs: dict[str, Job] = {}
@@ -248,7 +252,8 @@ class Settler:
     def _apply(self, settlements: Sequence[Settlement]) -> list[WriteResult]:
         writes = [settlement.write for settlement in settlements]
         try:
-            return self._spool.apply(writes) if writes else []
+            with deadline(self._patience_s):
+                return self._spool.apply(writes) if writes else []
         except StorageError as error:
             return [error] * len(writes)
         except Exception as error:  # noqa: BLE001 -- whatever a backend raises, each result is tried by itself
