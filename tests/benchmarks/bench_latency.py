@@ -120,6 +120,7 @@ def measure(folder: Path, rounds: int) -> list[Row]:  # noqa: ARG001 -- each mes
     with RedisServer(folder / "redis") as server:
         for name, stores in {
             "files": [str(folder / "spool")],
+            "files, `performance`": [f"fs:{folder}/{part}?sync=performance" for part in ("records", "contents")],
             "Redis": [server.url, f"fs:{folder}/payloads"],
         }.items():
             table += rows(f"{name}: in a process", within(stores), 2, 5)

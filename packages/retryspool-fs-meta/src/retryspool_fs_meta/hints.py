@@ -12,6 +12,9 @@ import os
 import re
 import secrets
 from collections.abc import Callable, Iterable
+from typing import Literal
+
+from retryspool_fs_meta.watch import FileWatch
 
 __all__ = ["Hints"]
 
@@ -20,6 +23,7 @@ _CHUNK_BYTES = 256 * 1024
 _CHECK_EVERY = 256
 _LINE = re.compile(rb"^([0-9a-f]+) ([A-Za-z0-9][A-Za-z0-9._=@+-]{0,199})$", re.MULTILINE)
 """A hint. What else may stand in the file, as half a line that a full disk has left, names no message and no path."""
+News = Literal["none", "own", "others"]
 _HEAD_BYTES = 18  # "#", 16 hexadecimal digits, a newline: what differs each time the file begins anew
 
 
@@ -31,13 +35,13 @@ class Hints:
 
     def __init__(self, path: str, token: str, mode: int = 0o666) -> None:
         self._fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
+        self._path = path
         self._token = token.encode()
         self._told = 0
-        self._told_of = -1
         try:
             self._begin_anew_if(lambda size: not _HEAD_BYTES <= size <= _MAX_BYTES)
             self._head = os.pread(self._fd, _HEAD_BYTES, 0)
-            self._offset = self._size = os.fstat(self._fd).st_size
+            self._offset = self._size = self._looked = os.fstat(self._fd).st_size
         except BaseException:
             self.close()
             raise
@@ -72,6 +76,13 @@ class Hints:
             finally:
                 fcntl.flock(self._fd, fcntl.LOCK_UN)
 
+    def watch(self) -> FileWatch:
+        """Return what tells when something is written here.
+
+        :raises OSError: the system can't tell
+        """
+        return FileWatch(self._path)
+
     def news(self) -> bool:
         """Tell, at the cost of one system call, whether there may be something to read."""
         try:
@@ -79,16 +90,20 @@ class Hints:
         except OSError:  # closed under somebody who waits
             return True
 
-    def news_to_a_waiter(self) -> bool:
-        """Tell whether there's something to read of which nobody was told before."""
+    def news_to_a_waiter(self) -> News:
+        """Tell whose is what was written since this was called the last time, and isn't read yet."""
         try:
             size = os.fstat(self._fd).st_size
-        except OSError:
-            return True
-        if size in {self._size, self._told_of}:
-            return False
-        self._told_of = size
-        return True
+            looked, self._looked = self._looked, size
+            if size in {self._size, looked}:
+                return "none"
+            if size < looked or size - looked > _CHUNK_BYTES:  # it has begun anew, or it's too much to look at
+                return "others"
+            lines = os.pread(self._fd, size - looked, looked).splitlines()
+        except OSError:  # closed under somebody who waits
+            return "others"
+        own = self._token + b" "
+        return "own" if all(line.startswith(own) for line in lines) else "others"
 
     def read(self) -> tuple[set[str], bool]:
         """Return the messages that others have changed since the last time, and whether more may have been missed."""

@@ -6,9 +6,11 @@ A process that only stores or looks up single messages needs no index, and has n
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 
 from retryspool.deadline import check_deadline, remaining
 from retryspool.errors import BackendClosedError, BackendError, DeadlineExceededError, RetrySpoolError
@@ -18,6 +20,7 @@ from retryspool_fs_meta.hints import Hints
 from retryspool_fs_meta.index import Index
 from retryspool_fs_meta.layout import Layout
 from retryspool_fs_meta.survey import Surveyor
+from retryspool_fs_meta.watch import FileWatch
 
 __all__ = ["IndexKeeper"]
 
@@ -31,7 +34,9 @@ _SURVEY_AGAIN_S = 1.0
 _LOCKS_S = 1.0
 """How long those who list and count wait for a message that another process has locked."""
 _HINTS_EVERY_S = 0.05
-"""How often a waiter looks whether another process has changed something."""
+"""How often a waiter looks whether another process has changed something, where the system doesn't tell it."""
+_LOOK_EVERY_S = 0.25
+"""And where it does: other machines, on a folder that is shared, it knows nothing of."""
 
 
 class IndexKeeper:
@@ -50,6 +55,9 @@ class IndexKeeper:
         """Why the index was never filled, None once it was."""
         self._patient_until = 0.0
         self._changed = threading.Event()
+        self._watch: FileWatch | None = None
+        self._is_watched = False
+        self._watch_lock = threading.Lock()  # of the two above
         self._survey_now = threading.Event()
         self._stopped = False
         self._thread = threading.Thread(target=self._keep, name="retryspool-fs-meta", daemon=True)
@@ -62,8 +70,7 @@ class IndexKeeper:
         self._hints.tell([record.id])
         if self._wanted.is_set():
             self._index.put(record)
-        if not self._changed.is_set():
-            self._changed.set()
+        self._tell_waiters()
 
     def note_gone(self, message_id: str) -> None:
         """Take up that this instance has deleted a record."""
@@ -77,7 +84,13 @@ class IndexKeeper:
     def notes_changed(self) -> None:
         """Tell all who wait, here and elsewhere, that this instance has changed a note."""
         self._hints.tell_of_notes()
-        self._changed.set()
+        self._tell_waiters()
+
+    def _tell_waiters(self) -> None:
+        if not self._changed.is_set():
+            self._changed.set()
+            if self._watch is not None:
+                self._watch.ring()
 
     # -- asked by the backend ------------------------------------------------------------------------------------------
 
@@ -164,15 +177,33 @@ class IndexKeeper:
         """Wait until something has changed since the last claim or wait, here or in another process."""
         left = remaining()
         until = time.monotonic() + (timeout if left is None else min(timeout, left))
+        own_until = math.inf
         while not self._stopped:
             left = until - time.monotonic()
             if left <= 0:
                 return False
-            heard = self._changed.wait(min(left, _HINTS_EVERY_S))
-            if (self._hints.news_to_a_waiter() or heard) and not self._stopped:
+            heard = self._listen(min(left, own_until - time.monotonic()))
+            news = self._hints.news_to_a_waiter()
+            if (heard or news == "others" or time.monotonic() >= own_until) and not self._stopped:
                 self._changed.clear()  # else who is paused, and claims nothing, would be told of it without end
                 return True
+            if news == "own":  # a claim has seen it, most likely: there's no hurry to look again
+                own_until = min(own_until, time.monotonic() + _HINTS_EVERY_S)
         raise BackendClosedError
+
+    def _listen(self, timeout: float) -> bool:
+        """Wait for a while, or until something has changed; tell whether it was this instance that changed it."""
+        with self._watch_lock:
+            if not self._is_watched:
+                self._is_watched = True
+                with suppress(OSError):  # there's none, or too many are in use
+                    self._watch = self._hints.watch()
+        timeout = max(0.0, timeout)
+        if self._watch is None:
+            return self._changed.wait(min(timeout, _HINTS_EVERY_S))
+        if not self._changed.is_set():
+            self._watch.wait(min(timeout, _LOOK_EVERY_S))
+        return self._changed.is_set()
 
     # -- the thread ----------------------------------------------------------------------------------------------------
 
@@ -198,12 +229,16 @@ class IndexKeeper:
             else:
                 self._failure = None
             self._filled.set()
-            self._changed.set()
+            self._tell_waiters()
 
     def close(self) -> None:
         """End the thread."""
         self._stopped = True
         self._survey_now.set()
         self._changed.set()
+        with self._watch_lock:
+            self._is_watched = True  # none is opened any more
+            if self._watch is not None:
+                self._watch.close()
         self._thread.join()
         self._filled.set()
