@@ -3,6 +3,7 @@
 import socket
 import threading
 from collections.abc import Callable, Generator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from io import BufferedRWPair
 from typing import Any
@@ -77,7 +78,8 @@ class Played:
         for play in self.plays:
             connection, _ = self._listener.accept()
             self.connections += 1
-            with connection, connection.makefile("rwb") as lines:
+            # A client that goes away with replies unread resets the connection.
+            with suppress(ConnectionResetError), connection, connection.makefile("rwb") as lines:
                 play(Wire(lines, self.heard))
 
     @property

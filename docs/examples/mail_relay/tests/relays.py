@@ -161,9 +161,12 @@ class Relay:
         return in_flight
 
     def _claimed(self, name_of: Callable[[bytes], str | None]) -> set[str]:
-        ids = [record.name[:36] for record in (self.spool / "meta" / "active").iterdir()]
-        files = [file for each in ids for file in (self.spool / "data").glob(f"*/{each}.data")]
-        return {name for file in files if (name := name_of(file.read_bytes()))}
+        mails: list[bytes] = []
+        for record in (self.spool / "meta" / "active").iterdir():
+            for file in (self.spool / "data").glob(f"*/{record.name[:36]}.data"):
+                with suppress(FileNotFoundError):  # sent meanwhile, by a worker that goes on
+                    mails.append(file.read_bytes())
+        return {name for mail in mails if (name := name_of(mail))}
 
     def wait_until_empty(self) -> None:
         with Queue.open(self.spool) as queue:
