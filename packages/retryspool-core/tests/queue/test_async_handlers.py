@@ -42,6 +42,7 @@ from retryspool.queue.message import Job
 from retryspool.queue.observing import Observers
 from retryspool.queue.outcome import Released
 from retryspool.queue.runner import Ready, Runner
+from retryspool.queue.worker import Worker
 
 
 def threads() -> set[str]:
@@ -182,6 +183,52 @@ def test_no_more_run_at_once_than_are_to_however_many_are_claimed(new_queue: New
     wait_until(lambda: queue.counters.snapshot()["delivered"] == 20)
 
     assert 5 == handler.most
+
+
+def with_two_ready(queue: Queue, waiting: Waiting) -> Worker:
+    """Start a worker for four at once, and have it claim two more, as if handlers were quick."""
+    queue.start()
+    waiting.wait_for(4)
+    worker = queue._worker
+    assert worker is not None
+    lease = timedelta(seconds=60)
+    worker._hand_out(
+        queue.spool.meta.claim([State.INCOMING], limit=2, lease=lease, owner=worker.owner), time.monotonic()
+    )
+    wait_until(lambda: len(worker._crew.loop._waiting) == 2)
+    return worker
+
+
+def test_what_is_ready_when_the_worker_stops_is_given_back_uncounted_while_others_run(new_queue: NewQueue) -> None:
+    queue = new_queue(concurrency=4)
+    queue.add_handler(waiting := Waiting())
+    fill(queue, 10)
+    worker = with_two_ready(queue, waiting)
+
+    worker.begin_stop(PATIENCE_S)
+    wait_until(lambda: queue.count(State.INCOMING) == 6)
+
+    assert (4, {0}) == (
+        queue.count(State.ACTIVE),
+        {queue.get(each).deliveries for each in queue.list(State.INCOMING).message_ids},
+    )
+    waiting.opened.set()
+    wait_until(lambda: not threads())
+    assert (4, 4) == (waiting.most, queue.counters.snapshot()["delivered"])
+
+
+def test_what_is_ready_does_not_begin_once_its_lease_is_lost(new_queue: NewQueue) -> None:
+    queue = new_queue(concurrency=4)
+    queue.add_handler(waiting := Waiting())
+    fill(queue, 6)
+    worker = with_two_ready(queue, waiting)
+    worker._crew.loop._waiting[0].job.taken = True
+
+    waiting.opened.set()
+    wait_until(lambda: queue.counters.snapshot()["delivered"] == 5)
+    wait_until(lambda: queue.counters.snapshot()["lost_leases"] == 1)
+
+    assert 5 == len(waiting.left)
 
 
 def test_a_destination_limits_coroutines_as_it_does_functions(new_queue: NewQueue) -> None:
@@ -669,7 +716,13 @@ def test_what_comes_to_a_loop_that_is_closed_is_given_back() -> None:
     finished: list[object] = []
     runner = Runner(Spool(MemoryMeta(), MemoryData()), Handlers(), Observers())
     loop = HandlerLoop(
-        runner, closed, is_stopping=lambda: False, finish=lambda ready: finished.append(ready.job.outcome), lost=print
+        runner,
+        1,
+        closed,
+        refuse=lambda _: None,
+        is_stopping=lambda: False,
+        finish=lambda ready: finished.append(ready.job.outcome),
+        lost=print,
     )
     job = Job(MessageMetadata("a"), expires=1e12)
 

@@ -58,3 +58,24 @@ def test_all_that_become_free_at_once_are_taken_though_those_who_take_them_keep_
     everyone.wait(50)
 
     assert {"taken": THREADS} == taken
+
+
+@pytest.mark.timeout(60)
+def test_there_may_come_to_be_more_or_fewer() -> None:
+    slots = Slots(1)
+    slots.acquire()
+    waiting = threading.Thread(target=slots.acquire, daemon=True)
+    waiting.start()
+
+    slots.resize(2)
+    waiting.join(50)
+    slots.resize(1)
+    slots.release()
+    late = threading.Thread(target=slots.acquire, daemon=True)
+    late.start()
+    late.join(0.1)
+    assert (False, True) == (waiting.is_alive(), late.is_alive())
+    slots.release()
+    late.join(50)
+
+    assert not late.is_alive()

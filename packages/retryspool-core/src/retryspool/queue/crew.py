@@ -23,6 +23,8 @@ __all__ = ["Crew"]
 
 _PREPARING = 32
 """So many threads are enough where all handlers are coroutines."""
+_AHEAD = 2
+"""And for so many that run one more is made ready, so that it begins the moment another ends."""
 
 
 class Crew:
@@ -30,6 +32,7 @@ class Crew:
 
     :param loop: where coroutines run; in a thread of the crew's own if None
     :param before: what is called with each message before its handler begins; returns an outcome if it isn't to begin
+    :param refuse: the same, for one that has waited since
     :param finish: what is called with each message that has an outcome
     :param is_here: tells whether this is the process in which the crew began
     :param is_stopping: tells whether the worker stops
@@ -45,6 +48,7 @@ class Crew:
         *,
         loop: asyncio.AbstractEventLoop | None,
         before: Callable[[Job], Outcome | None],
+        refuse: Callable[[Job], Outcome | None],
         finish: Callable[[Job], None],
         is_here: Callable[[], bool],
         is_stopping: Callable[[], bool],
@@ -59,7 +63,9 @@ class Crew:
         self._is_here = is_here
         self._free = Slots(concurrency)
         self._threads: list[threading.Thread] = []
-        self.loop = HandlerLoop(runner, loop, is_stopping=is_stopping, finish=self._ended, lost=lost)
+        self.loop = HandlerLoop(
+            runner, concurrency, loop, refuse=refuse, is_stopping=is_stopping, finish=self._ended, lost=lost
+        )
 
     @property
     def threads(self) -> list[threading.Thread]:
@@ -73,7 +79,11 @@ class Crew:
 
     def grow(self) -> None:
         """Start the threads that the handlers need which there are by now."""
-        wanted = self._concurrency if self._handlers.need_threads else min(self._concurrency, _PREPARING)
+        if self._handlers.need_threads:
+            wanted, ahead = self._concurrency, 0
+        else:
+            wanted, ahead = min(self._concurrency, _PREPARING), self._concurrency // _AHEAD
+        self._free.resize(self._concurrency + ahead)
         while len(self._threads) < wanted:
             # Daemons: a handler that never returns must not keep a process from ending.
             name = f"retryspool-handler-{len(self._threads)}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import threading
 import time
 from collections import deque
@@ -11,7 +12,8 @@ from collections.abc import Callable
 from contextvars import Context
 from functools import partial
 
-from retryspool.queue.outcome import Released
+from retryspool.queue.message import Job
+from retryspool.queue.outcome import Outcome, Released
 from retryspool.queue.runner import Ready, Runner
 
 __all__ = ["HandlerLoop"]
@@ -22,7 +24,9 @@ _log = logging.getLogger(__name__)
 class HandlerLoop:
     """Runs handlers as tasks of an event loop: one of its own, in a thread that begins with the first of them.
 
+    :param at_once: how many of them run at once; the others wait, ready to begin
     :param given: a loop that runs already, and is used instead
+    :param refuse: what is called with each before it begins; returns an outcome if it isn't to begin
     :param is_stopping: tells whether the worker is: a handler that's cancelled then hasn't failed
     :param finish: what is called with each that is done, in the loop's thread as a rule; its job has an outcome
     :param lost: what is called if the loop is about to end though the worker isn't
@@ -31,14 +35,18 @@ class HandlerLoop:
     def __init__(
         self,
         runner: Runner,
+        at_once: int,
         given: asyncio.AbstractEventLoop | None,
         *,
+        refuse: Callable[[Job], Outcome | None],
         is_stopping: Callable[[], bool],
         finish: Callable[[Ready], None],
         lost: Callable[[], None],
     ) -> None:
         self._runner = runner
+        self._at_once = at_once
         self._given = given
+        self._refuse = refuse
         self._is_stopping = is_stopping
         self._finish = finish
         self._lost = lost
@@ -150,15 +158,14 @@ class HandlerLoop:
         return self._is_stopping() or (self._keeper is not None and self._keeper.cancelling() > 0)
 
     def _begin_waiting(self) -> None:
+        """Let as many begin as may run at once; once the worker stops, all are refused, and so end at once."""
         loop = asyncio.get_running_loop()
-        with self._lock:
-            first = list(self._waiting)
-            self._waiting.clear()
-            self._running.update(first)
-        for ready in first:
-            if self._cancelled:
-                self._finished(ready)
-            else:
+        while first := self._take_waiting():
+            for ready in first:
+                ready.job.outcome = Released() if self._cancelled else self._refuse(ready.job)
+                if ready.job.outcome is not None:
+                    self._finished(ready)
+                    continue
                 name = f"retryspool-handler-{ready.job.record.id}"
                 begin = partial(loop.create_task, self._runner.run_async(ready, self._stops), name=name)
                 task = Context().run(begin)  # and not context=…, which not every task factory takes
@@ -166,15 +173,25 @@ class HandlerLoop:
                 task.add_done_callback(partial(self._task_done, ready))
         self._end_if_idle()
 
+    def _take_waiting(self) -> list[Ready]:
+        with self._lock:
+            room = math.inf if self._is_stopping() else self._at_once - len(self._running)
+            first: list[Ready] = []
+            while self._waiting and len(first) < room:
+                first.append(self._waiting.popleft())
+            self._running.update(first)
+            return first
+
     def _task_done(self, ready: Ready, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         self._finished(ready)
-        if self._closing:
-            self._end_if_idle()
+        if self._waiting or self._closing:
+            self._begin_waiting()
 
     def _cancel_when_due(self) -> None:
         left = max(0.0, (self._cancel_at or 0.0) - time.monotonic())
         asyncio.get_running_loop().call_later(left, self._cancel_all)
+        self._begin_waiting()
 
     def _cancel_all(self) -> None:
         self._cancelled = True

@@ -16,6 +16,7 @@ class Slots:
     """
 
     def __init__(self, count: int) -> None:
+        self._count = count
         self._free = count
         self._sleeping = 0
         self._someone_wakes = False
@@ -24,7 +25,7 @@ class Slots:
     def acquire(self) -> None:
         """Wait for a slot, and take it."""
         with self._changed:
-            while not self._free:
+            while self._free <= 0:
                 self._sleeping += 1
                 self._changed.wait()
                 self._sleeping -= 1
@@ -38,7 +39,14 @@ class Slots:
             self._free += 1
             self._wake()
 
+    def resize(self, count: int) -> None:
+        """Let there be so many; those that are too many are taken away as they're given back."""
+        with self._changed:
+            self._free += count - self._count
+            self._count = count
+            self._wake()
+
     def _wake(self) -> None:
-        if self._free and self._sleeping and not self._someone_wakes:
+        if self._free > 0 and self._sleeping and not self._someone_wakes:
             self._someone_wakes = True
             self._changed.notify()

@@ -106,6 +106,7 @@ class Worker:
             options.concurrency,
             loop=loop,
             before=self._before,
+            refuse=self._refuse,
             finish=self._handled,
             is_here=lambda: self.is_here,
             is_stopping=lambda: self._stopping,
@@ -219,8 +220,9 @@ class Worker:
 
     def _before(self, job: Job) -> Outcome | None:
         outcome = self._isolation.enter(job) if job.alone else None
-        if outcome is not None:
-            return outcome
+        return outcome or self._refuse(job)
+
+    def _refuse(self, job: Job) -> Outcome | None:
         if job.lost:  # as after a stall of the whole process: others have it, or may take it at any moment
             _log.warning("message %s: its lease was over before its handler began, and so it doesn't", job.record.id)
             return Released()
