@@ -14,6 +14,7 @@ import pytest
 from retryspool.errors import StateConflictError
 from retryspool.model import MessageMetadata, State
 from retryspool_fs_meta import FsMetaBackend, FsMetaFactory
+from retryspool_fs_meta.index import Index
 from retryspool_fs_meta.leases import Lease, LeaseTable
 
 LEASE = timedelta(hours=1)
@@ -195,3 +196,15 @@ def test_the_table_grows_with_the_leases_at_one_time_and_not_with_those_that_eve
                 backend.delete_meta(record.id, if_version=record.version)
             sizes.add(table_of(base).stat().st_size)
     assert 1 == len(sizes)
+
+
+def test_a_claim_returns_no_message_twice_however_short_its_lease(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    take_due = Index.take_due
+    monkeypatch.setattr(Index, "take_due", lambda *given, **named: take_due(*given, **named) * 2)
+    with FsMetaFactory(base).create() as backend:
+        for name in ("a", "b"):
+            backend.store_meta(name, MessageMetadata(name))
+
+        claimed = backend.claim([State.INCOMING], limit=9, lease=timedelta(microseconds=1), owner="me")
+
+    assert ["a", "b"] == sorted(record.id for record in claimed)

@@ -56,6 +56,8 @@ class _Claim:
     request: Request
     index: Index
     claimed: list[MessageMetadata] = field(default_factory=list[MessageMetadata])
+    ids: set[str] = field(default_factory=set[str])
+    """Of those. One that others let go of meanwhile may be met again, and by then its lease may be over."""
     untried: list[str] = field(default_factory=list[str])
     """What was taken from the index and is next, the first at the end."""
     held: list[str] = field(default_factory=list[str])
@@ -141,6 +143,9 @@ class Claimer:
         passed: set[int] = set()
         while claim.untried and claim.room:
             message_id = claim.untried[-1]
+            if message_id in claim.ids:
+                claim.untried.pop()
+                continue
             stripe = self._locks.stripe_of(message_id)
             if stripe in passed or not self._held.take(stripe):
                 passed.add(stripe)
@@ -153,6 +158,7 @@ class Claimer:
             claim.untried.pop()
             if record is not None:
                 claim.claimed.append(record)
+                claim.ids.add(message_id)
 
     def _claim_one(self, request: Request, index: Index, message_id: str) -> MessageMetadata | None:
         try:
