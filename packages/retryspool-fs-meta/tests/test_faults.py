@@ -7,6 +7,7 @@ import gc
 import itertools
 import os
 import shutil
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -190,6 +191,16 @@ def test_closing_lets_go_of_everything_though_a_sync_fails(tmp_path: Path) -> No
     assert [] == [path for path in map(os.path.realpath, Path("/proc/self/fd").iterdir()) if str(tmp_path) in path]
 
 
+@pytest.fixture
+def quick_to_collect() -> Iterator[None]:
+    """Let the garbage collector look at nothing but what the test makes."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
+@pytest.mark.usefixtures("quick_to_collect")
 def test_a_spool_that_fails_to_open_leaves_no_file_open(tmp_path: Path) -> None:
     for number in itertools.count(1):
         with file_calls(fail_at=number, error=errno.EMFILE) as calls:
