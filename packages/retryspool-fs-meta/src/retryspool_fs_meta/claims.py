@@ -12,7 +12,7 @@ from datetime import timedelta
 from retryspool import records
 from retryspool.deadline import check_deadline
 from retryspool.errors import CorruptRecordError, StorageError
-from retryspool.files import StripedLocks
+from retryspool.files import StripedLocks, pause_after
 from retryspool.model import MessageMetadata, State, utc_now
 from retryspool_fs_meta.held import HeldStripes
 from retryspool_fs_meta.index import Index
@@ -24,7 +24,6 @@ __all__ = ["Claimer", "Request"]
 
 _log = logging.getLogger(__name__)
 
-_FIRST_PAUSE_S = 0.0005
 _LONGEST_PAUSE_S = 0.02
 
 
@@ -55,9 +54,8 @@ class _Claim:
 
     request: Request
     index: Index
-    claimed: list[MessageMetadata] = field(default_factory=list[MessageMetadata])
-    ids: set[str] = field(default_factory=set[str])
-    """Of those. One that others let go of meanwhile may be met again, and by then its lease may be over."""
+    claimed: dict[str, MessageMetadata] = field(default_factory=dict[str, MessageMetadata])
+    """By id: one that others let go of meanwhile may be met again, and by then its lease may be over."""
     untried: list[str] = field(default_factory=list[str])
     """What was taken from the index and is next, the first at the end."""
     held: list[str] = field(default_factory=list[str])
@@ -98,8 +96,8 @@ class Claimer:
         finally:
             claim.index.put_back([*claim.untried, *claim.held])
             if claim.claimed:
-                self._keeper.tell(record.id for record in claim.claimed)
-        return claim.claimed
+                self._keeper.tell(claim.claimed)
+        return list(claim.claimed.values())
 
     def _claim_free(self, claim: _Claim) -> None:
         """Claim what is due; what others have locked is in `held` then."""
@@ -132,7 +130,7 @@ class Claimer:
             if all(map(self._locks.is_stuck, stripes)):
                 return
             check_deadline()
-            threading.Event().wait(min(max(_FIRST_PAUSE_S, (now - begun) / 16), _LONGEST_PAUSE_S))
+            threading.Event().wait(pause_after(now - begun, _LONGEST_PAUSE_S))
             self._claim_held(claim)
             if not claim.claimed:
                 self._keeper.poll()
@@ -143,7 +141,7 @@ class Claimer:
         passed: set[int] = set()
         while claim.untried and claim.room:
             message_id = claim.untried[-1]
-            if message_id in claim.ids:
+            if message_id in claim.claimed:
                 claim.untried.pop()
                 continue
             stripe = self._locks.stripe_of(message_id)
@@ -157,8 +155,7 @@ class Claimer:
                 self._locks.release(stripe)
             claim.untried.pop()
             if record is not None:
-                claim.claimed.append(record)
-                claim.ids.add(message_id)
+                claim.claimed[message_id] = record
 
     def _claim_one(self, request: Request, index: Index, message_id: str) -> MessageMetadata | None:
         try:

@@ -3,7 +3,7 @@
 - `FileSettings`: the settings that they all have.
 - `Durability`: when what is written reaches the disk, and what follows when it can't.
 - `Directory`: an open directory whose names can be synced; `make_directory`: one that survives.
-- `StripedLocks`: locks by key, between threads and between processes.
+- `StripedLocks`: locks by key, between threads and between processes; `pause_after`: between two tries for one.
 - `Holder`, `holders_of`, `advice`: who holds a lock, for errors that say what is to be done.
 - `Presence`, `sweep_temporary_files`: temporary files, told from those that dead processes left behind.
 """
@@ -21,7 +21,7 @@ from retryspool.files.directory import (
 )
 from retryspool.files.durability import Durability, SyncMode, disk_error, storage_error, wrapping_disk_errors
 from retryspool.files.holders import Holder, advice, holders_of
-from retryspool.files.locks import StripedLocks
+from retryspool.files.locks import StripedLocks, pause_after
 from retryspool.files.presence import TEMPORARY_PREFIX, Presence, sweep_temporary_files
 from retryspool.files.settings import FileSettings
 
@@ -39,6 +39,7 @@ __all__ = [
     "holders_of",
     "make_directory",
     "network_file_system",
+    "pause_after",
     "refuse_case_folding",
     "remove_folders",
     "start_writeback",

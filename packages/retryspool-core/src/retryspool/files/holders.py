@@ -18,7 +18,7 @@ from pathlib import Path
 __all__ = ["Holder", "advice", "holders_of"]
 
 _LOCK = re.compile(r"^lock:\t\d+: OFDLCK\s+ADVISORY\s+WRITE \S+ \S+:(\d+) (\d+) (\d+|EOF)$", re.MULTILINE)
-_STOPPED = "Tt"
+_STOPPED = frozenset("Tt")
 _WAITING_FOR_DISK = "D"
 _MOST_S = 0.5
 """How long is looked for at most: a machine may have a million descriptors open."""
@@ -39,7 +39,7 @@ class Holder:
     @property
     def is_stopped(self) -> bool:
         """Whether it does nothing until it's told to go on."""
-        return self.state in _STOPPED and bool(self.state)
+        return self.state in _STOPPED
 
     def __str__(self) -> str:
         return f"process {self.pid} ({self.name})" if self.name else f"process {self.pid}"

@@ -29,14 +29,12 @@ from retryspool.deadline import remaining
 from retryspool.errors import BackendUnavailableError, DeadlineExceededError
 from retryspool.files.holders import Holder, advice, holders_of
 
-__all__ = ["Holding", "StripedLocks"]
+__all__ = ["Holding", "StripedLocks", "pause_after"]
 
 # struct flock: type, whence, start, length, pid; the pid must be 0 for these locks.
 _FLOCK = struct.Struct("hhqqi4x")
 _FIRST_PAUSE_S = 0.0005
 _LONGEST_PAUSE_S = 0.05
-_PAUSES = 16
-"""A pause is so small a part of the time waited: a lock is had late by no more than that."""
 _STUCK_S = 1.0
 """Who was waited for in vain for so long isn't just busy. Where no wait lasts that long, a third of the longest."""
 _MOMENT_S = 0.02
@@ -58,6 +56,11 @@ def _let_go_in_child() -> None:
 
 
 os.register_at_fork(after_in_child=_let_go_in_child)
+
+
+def pause_after(waited_s: float, longest_s: float = _LONGEST_PAUSE_S) -> float:
+    """Return how long to wait before the next try, in seconds: a sixteenth of the time waited, and so no later."""
+    return max(_FIRST_PAUSE_S, min(waited_s / 16, longest_s))
 
 
 class StripedLocks:
@@ -129,8 +132,7 @@ class StripedLocks:
             now = time.monotonic()
             if now >= until:
                 return False
-            pause = max(_FIRST_PAUSE_S, min((now - begun) / _PAUSES, _LONGEST_PAUSE_S))
-            threading.Event().wait(min(pause, until - now))
+            threading.Event().wait(min(pause_after(now - begun), until - now))
         return True
 
     def try_acquire(self, stripe: int) -> bool:
