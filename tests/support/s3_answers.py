@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
+
+from serving import Serving
 
 from retryspool_s3_data import S3DataFactory
 
@@ -47,7 +46,7 @@ NOTHING_LISTED = Answer(200, b"<ListBucketResult><IsTruncated>false</IsTruncated
 Script = Callable[[Asked], Answer | None]
 
 
-class AnsweringServer(AbstractContextManager["AnsweringServer"]):
+class AnsweringServer(Serving):
     """Answers each request by a script; a bucket's opening is answered without asking it."""
 
     def __init__(self, script: Script) -> None:
@@ -79,9 +78,8 @@ class AnsweringServer(AbstractContextManager["AnsweringServer"]):
             def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 -- the base class calls it so
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
+        self._server = server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        server.daemon_threads = True
 
     def _decide(self, asked: Asked) -> Answer | None:
         if asked.operation.startswith("GET /bucket?list-type=2") and "max-keys=1&" in f"{asked.operation}&":
@@ -100,14 +98,3 @@ class AnsweringServer(AbstractContextManager["AnsweringServer"]):
             addressing="path",
             timeout=5,
         )
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()

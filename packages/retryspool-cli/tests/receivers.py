@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import ssl
-import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Self
+
+from serving import Serving
 
 
 @dataclass
@@ -24,7 +25,7 @@ Answer = Callable[["Handler"], None]
 
 
 @dataclass
-class HttpReceiver:
+class HttpReceiver(Serving):
     """Answers its requests by `answers` in turn; with 204 when they are used up."""
 
     answers: list[Answer] = field(default_factory=list)
@@ -32,21 +33,12 @@ class HttpReceiver:
     tls: ssl.SSLContext | None = None
 
     def __enter__(self) -> Self:
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Bound", (Handler,), {"receiver": self}))
-        self._server.daemon_threads = True
-        self._server.block_on_close = False
+        self._server = server = ThreadingHTTPServer(("127.0.0.1", 0), type("Bound", (Handler,), {"receiver": self}))
+        server.daemon_threads = True
+        server.block_on_close = False
         if self.tls is not None:
-            self._server.socket = self.tls.wrap_socket(
-                self._server.socket, server_side=True, do_handshake_on_connect=False
-            )
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+            server.socket = self.tls.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+        return super().__enter__()
 
     @property
     def url(self) -> str:

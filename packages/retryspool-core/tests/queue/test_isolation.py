@@ -92,6 +92,17 @@ def wait_for_the_turn(queue: Queue) -> None:
     wait_until(lambda: worker_of(queue)._lanes.is_kept_for_one)
 
 
+def with_last_behind_long(queue: Queue, kind: str) -> Company:
+    """Start a worker that has "last", whose turn to run alone has come, wait for "long" to end."""
+    (company := Company()).add_to(queue, kind)
+    put(queue, "long")
+    queue.start()
+    company.wait_for("long")
+    put(queue, "last", lost=4)
+    wait_for_the_turn(queue)
+    return company
+
+
 def wait_for_deferral(queue: Queue, name: str) -> MessageMetadata:
     found = list[MessageMetadata]()
     wait_until(lambda: found.append(queue.get(name)) or found[-1].state is State.DEFERRED)
@@ -223,12 +234,7 @@ def test_whoever_waited_in_vain_waits_longer_the_next_time_and_a_tenth_of_all_ti
 
 def test_a_stop_gives_back_what_waits_to_run_alone_uncounted(new_queue: NewQueue, kind: str) -> None:
     queue = new_queue()
-    (company := Company()).add_to(queue, kind)
-    put(queue, "long")
-    queue.start()
-    company.wait_for("long")
-    put(queue, "last", lost=4)
-    wait_for_the_turn(queue)
+    company = with_last_behind_long(queue, kind)
 
     worker_of(queue).begin_stop(PATIENCE_S)
 
@@ -241,12 +247,7 @@ def test_a_stop_gives_back_what_waits_to_run_alone_uncounted(new_queue: NewQueue
 
 def test_a_message_that_was_taken_away_while_it_waited_does_not_begin(new_queue: NewQueue) -> None:
     queue = new_queue()
-    (company := Company()).add_to(queue, "threads")
-    put(queue, "long")
-    queue.start()
-    company.wait_for("long")
-    put(queue, "last", lost=4)
-    wait_for_the_turn(queue)
+    company = with_last_behind_long(queue, "threads")
 
     queue.delete("last", force=True)
     company.opened.set()
@@ -308,12 +309,7 @@ def test_a_message_begins_only_when_it_is_stored_that_it_is_alone(
 
 def test_a_message_that_begins_alone_has_a_new_lease(new_queue: NewQueue) -> None:
     queue = new_queue()
-    (company := Company()).add_to(queue, "threads")
-    put(queue, "long")
-    queue.start()
-    company.wait_for("long")
-    put(queue, "last", lost=4)
-    wait_for_the_turn(queue)
+    company = with_last_behind_long(queue, "threads")
     claimed = queue.get("last")
     company.opened.set()
 
