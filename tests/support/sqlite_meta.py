@@ -53,7 +53,7 @@ class SqliteMeta(MetaBackend):
         self._path = path
         self._closed = False
         with self._connected() as db:
-            db.execute("PRAGMA journal_mode = WAL")  # so that who reads waits for nobody
+            _patiently(db, "PRAGMA journal_mode = WAL")  # so that who reads waits for nobody
         with self._writing() as db:
             db.execute(_TABLE)
             db.execute(_INDEX)
@@ -72,9 +72,7 @@ class SqliteMeta(MetaBackend):
     def _writing(self) -> Generator[sqlite3.Connection]:
         """Return a connection in a transaction, which is rolled back if the block raises."""
         with self._connected() as db:
-            while not _begun(db):
-                check_deadline()
-                threading.Event().wait(_RETRY_S)  # SQLite's own pauses grow to a tenth of a second
+            _patiently(db, "BEGIN IMMEDIATE")
             try:
                 yield db
             except BaseException:
@@ -105,7 +103,7 @@ class SqliteMeta(MetaBackend):
         validate_message_id(message_id)
         self._check()
         with self._connected() as db:
-            is_free = _begun(db)
+            is_free = _done(db, "BEGIN IMMEDIATE")
             if is_free:
                 db.execute("ROLLBACK")
         return not is_free
@@ -289,11 +287,21 @@ def wrapping(path: Path) -> Generator[None]:
         raise BackendError(f"{path}: {error}") from error
 
 
-def _begun(db: sqlite3.Connection) -> bool:
-    """Begin a transaction that writes, unless another one is open; tell whether it was begun."""
+def _patiently(db: sqlite3.Connection, statement: str) -> None:
+    """Run a statement that needs a lock, once no other connection has it.
+
+    SQLite's own pauses grow to a tenth of a second, and for a change of the journal it doesn't wait at all.
+    """
+    while not _done(db, statement):
+        check_deadline()
+        threading.Event().wait(_RETRY_S)
+
+
+def _done(db: sqlite3.Connection, statement: str) -> bool:
+    """Run a statement that needs a lock, unless another connection has it; tell whether it was run."""
     db.execute("PRAGMA busy_timeout = 0")
     try:
-        db.execute("BEGIN IMMEDIATE")
+        db.execute(statement)
     except sqlite3.OperationalError as error:
         if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:
             return False

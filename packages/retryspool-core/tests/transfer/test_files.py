@@ -404,10 +404,7 @@ def test_nothing_in_an_archive_is_unpacked_to_where_it_says(spool: Spool, tmp_pa
 
 @pytest.mark.parametrize("kind", ["out.tar", "out.tar.gz"])
 def test_an_archive_that_was_cut_off_gives_what_it_has(spool: Spool, tmp_path: Path, kind: str) -> None:
-    with TarSink(tmp_path / kind) as to:
-        for number in range(20):
-            spool.enqueue(MessageMetadata(f"m{number}"), os.urandom(50_000), is_new=True)
-        export_messages(spool, select(spool, Filter()), to)
+    _export_twenty(spool, tmp_path / kind)
     whole = (tmp_path / kind).read_bytes()
     (tmp_path / kind).write_bytes(whole[: len(whole) // 2])
 
@@ -419,6 +416,30 @@ def test_an_archive_that_was_cut_off_gives_what_it_has(spool: Spool, tmp_path: P
     (tmp_path / kind).write_bytes(b"no archive")
     with pytest.raises(InvalidOptionError, match="no archive"):
         list(read_tar(tmp_path / kind, TEMPLATE))
+
+
+@pytest.mark.parametrize("header", [b"", b"a header of which", b"\xff" * 512])
+def test_an_archive_without_its_end_mark_is_told_of(spool: Spool, tmp_path: Path, header: bytes) -> None:
+    path = tmp_path / "out.tar"
+    _export_twenty(spool, path)
+    with tarfile.open(path) as archive:
+        tenth = archive.getmembers()[20].offset
+    whole = path.read_bytes()
+    path.write_bytes(whole[:tenth] + header + whole[tenth + 512 :] * (len(header) == 512))
+
+    with new_spool() as other:
+        imported = import_messages(other, read_tar(path, TEMPLATE))
+
+    assert 10 == imported.messages
+    ((reason, _),) = imported.aside.items()
+    assert "no end mark" in reason
+
+
+def _export_twenty(spool: Spool, path: Path) -> None:
+    for number in range(20):
+        spool.enqueue(MessageMetadata(f"m{number}"), os.urandom(50_000), is_new=True)
+    with TarSink(path) as to:
+        export_messages(spool, select(spool, Filter()), to)
 
 
 @given(

@@ -8,7 +8,7 @@ from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import IO, BinaryIO, cast
+from typing import IO, BinaryIO, Self, cast
 
 from retryspool.errors import InvalidMetadataError, InvalidOptionError
 from retryspool.model import MessageMetadata
@@ -30,10 +30,11 @@ def read_tar(path: Path, template: MessageMetadata) -> Iterator[Found | Aside]:
     """
     begun = False
     try:
-        with open_file(path) as file, tarfile.open(fileobj=file, mode="r|*") as archive:
+        with open_file(path) as file, tarfile.open(fileobj=file, mode="r|*", tarinfo=_Member) as archive:
             document: MessageMetadata | None = None
-            for member in archive:
+            while (member := archive.next()) is not None:
                 begun = True
+                vars(archive)["members"].clear()  # it would remember all of a million
                 content = archive.extractfile(member) if member.isreg() else None
                 if member.isdir():
                     continue
@@ -54,6 +55,19 @@ def read_tar(path: Path, template: MessageMetadata) -> Iterator[Found | Aside]:
             msg = f"{path}: no archive: {error}"
             raise InvalidOptionError(msg) from error
         yield Aside(str(path), f"the archive is damaged: {error}")
+
+
+class _Member(tarfile.TarInfo):
+    """A member of an archive that ends by its end mark alone: the library ends at any header that it can't read."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        try:
+            return super().frombuf(buf, encoding, errors)
+        except tarfile.HeaderError as error:
+            if len(buf) == tarfile.BLOCKSIZE and not any(buf):
+                raise
+            raise tarfile.ReadError(f"{error}, and no end mark before it") from error
 
 
 def _document(content: IO[bytes]) -> MessageMetadata | None:
