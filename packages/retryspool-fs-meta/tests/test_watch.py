@@ -5,12 +5,14 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from retryspool import MessageMetadata
+from retryspool import MessageMetadata, State
+from retryspool.files import StripedLocks
 from retryspool_fs_meta import FsMetaFactory, hints, keeper
 from retryspool_fs_meta.backend import FsMetaBackend
 from retryspool_fs_meta.watch import FileWatch
@@ -73,9 +75,12 @@ def test_where_the_system_tells_nothing_a_waiter_looks_for_itself(
     assert not backend.wait_for_change(0.1)
 
 
+@pytest.mark.parametrize("hints_are_written", [True, False])
 def test_a_change_of_the_waiters_own_process_ends_its_wait(
-    backend: FsMetaBackend, monkeypatch: pytest.MonkeyPatch
+    backend: FsMetaBackend, monkeypatch: pytest.MonkeyPatch, *, hints_are_written: bool
 ) -> None:
+    if not hints_are_written:  # as on a disk that is full
+        monkeypatch.setattr(hints.Hints, "_write", lambda *_: False)
     monkeypatch.setattr(keeper, "_LOOK_EVERY_S", NEVER_S)
     assert not backend.wait_for_change(0.01)
     heard: list[bool] = []
@@ -86,6 +91,25 @@ def test_a_change_of_the_waiters_own_process_ends_its_wait(
     waiting.join(LONG_S / 2)
 
     assert [True] == heard
+
+
+def test_who_waits_is_told_of_a_message_once_its_lock_is_free(
+    base: Path, backend: FsMetaBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    was_free: list[bool] = []
+    with closing(StripedLocks(str(base / ".locks" / "stripes"))) as locks:
+
+        def tell(_: object, message_ids: Sequence[str]) -> None:
+            with locks.trying(message_ids[0]) as is_free:
+                was_free.append(is_free)
+
+        monkeypatch.setattr(keeper.IndexKeeper, "tell_all", tell)
+
+        backend.store_meta("a", MessageMetadata("a"))
+        backend.update_meta("a", MessageMetadata("a", priority=1))
+        backend.move_to_state("a", State.INCOMING, State.HOLD)
+
+    assert [True, True, True] == was_free
 
 
 @on_linux

@@ -107,13 +107,15 @@ class FsMetaBackend(MetaBackend):
 
     def store_meta(self, message_id: str, metadata: MessageMetadata) -> MessageMetadata:
         records.validate_record(message_id, metadata)
-        with self._gate.passing("storing message", message_id), self._locks.holding(message_id):
-            self._durability.check()
-            if self._files.exists(message_id):
-                self._refuse_existing(message_id)
-            record = records.created(metadata, utc_now())
-            self._files.create(record)
-            self._keeper.note(record)
+        with self._gate.passing("storing message", message_id):
+            with self._locks.holding(message_id):
+                self._durability.check()
+                if self._files.exists(message_id):
+                    self._refuse_existing(message_id)
+                record = records.created(metadata, utc_now())
+                self._files.create(record)
+                self._keeper.note(record)
+            self._keeper.tell_all([message_id])
         return record
 
     def _refuse_existing(self, message_id: str) -> None:
@@ -146,21 +148,25 @@ class FsMetaBackend(MetaBackend):
         self, message_id: str, metadata: MessageMetadata, *, if_version: int | None = None
     ) -> MessageMetadata:
         records.validate_record(message_id, metadata)
-        with self._gate.passing("updating message", message_id), self._locks.holding(message_id):
-            stored = self._must_read(message_id)
-            record = records.updated(stored.record, metadata, utc_now(), if_version)
-            self._replace(stored, record)
+        with self._gate.passing("updating message", message_id):
+            with self._locks.holding(message_id):
+                stored = self._must_read(message_id)
+                record = records.updated(stored.record, metadata, utc_now(), if_version)
+                self._replace(stored, record)
+            self._keeper.tell_all([message_id])
         return record
 
     def move_to_state(self, message_id: str, from_state: State, to_state: State) -> MessageMetadata:
         validate_message_id(message_id)
-        with self._gate.passing("moving message", message_id), self._locks.holding(message_id):
-            stored = self._must_read(message_id)
-            record = records.moved(stored.record, from_state, to_state, utc_now())
-            if record is stored.record:
-                self._files.make_durable(stored)
-            else:
+        with self._gate.passing("moving message", message_id):
+            with self._locks.holding(message_id):
+                stored = self._must_read(message_id)
+                record = records.moved(stored.record, from_state, to_state, utc_now())
+                if record is stored.record:
+                    self._files.make_durable(stored)
+                    return record
                 self._replace(stored, record)
+            self._keeper.tell_all([message_id])
         return record
 
     def delete_meta(self, message_id: str, *, if_version: int | None = None) -> None:
@@ -224,9 +230,11 @@ class FsMetaBackend(MetaBackend):
         with self._gate.passing("renewing leases"):
             self._durability.check()
             with self._locks.batch(lease.total_seconds() / 10):  # and the next renewal comes in time
-                return free_first(
+                results = free_first(
                     self._locks, [claim.id for claim in claims], lambda number: self._renew(claims[number], lease)
                 )
+            self._keeper.tell(result.id for result in results if isinstance(result, MessageMetadata))
+        return results
 
     def _renew(self, claim: MessageMetadata, lease: timedelta) -> MessageMetadata | StorageError:
         try:

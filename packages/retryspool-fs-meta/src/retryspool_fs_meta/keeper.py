@@ -66,11 +66,9 @@ class IndexKeeper:
     # -- told by the backend -------------------------------------------------------------------------------------------
 
     def note(self, record: MessageMetadata) -> None:
-        """Take up a record that this instance has written, while it holds the lock, and tell the others."""
-        self._hints.tell([record.id])
+        """Take up a record that this instance has written, while it holds the lock."""
         if self._wanted.is_set():
             self._index.put(record)
-        self._tell_waiters()
 
     def note_gone(self, message_id: str) -> None:
         """Take up that this instance has deleted a record."""
@@ -81,16 +79,22 @@ class IndexKeeper:
         """Tell the others what this instance has claimed or deleted, in one go."""
         self._hints.tell(message_ids)
 
+    def tell_all(self, message_ids: Iterable[str]) -> None:
+        """Tell all who wait, here and elsewhere, what this instance has written. Without its lock: they'd find it."""
+        self._changed.set()
+        if not self._hints.tell(message_ids):
+            self._ring()
+
     def notes_changed(self) -> None:
         """Tell all who wait, here and elsewhere, that this instance has changed a note."""
-        self._hints.tell_of_notes()
-        self._tell_waiters()
+        self._changed.set()
+        if not self._hints.tell_of_notes():
+            self._ring()
 
-    def _tell_waiters(self) -> None:
-        if not self._changed.is_set():
-            self._changed.set()
-            if self._watch is not None:
-                self._watch.ring()
+    def _ring(self) -> None:
+        """Wake who waits here, where no hint has done so by being written."""
+        if self._watch is not None:
+            self._watch.ring()
 
     # -- asked by the backend ------------------------------------------------------------------------------------------
 
@@ -229,7 +233,8 @@ class IndexKeeper:
             else:
                 self._failure = None
             self._filled.set()
-            self._tell_waiters()
+            self._changed.set()
+            self._ring()
 
     def close(self) -> None:
         """End the thread."""
