@@ -3,8 +3,10 @@
     python tests/benchmarks/bench_latency.py --dir /var/tmp [--json]
 
 Messages come one by one, of 1 KiB, in an uneven rhythm. The time is from the call of `enqueue` to the handler's first
-line, by the clock of the machine: the producer is in the worker's process, or in another. Stores are files, synced, and
-Redis with payloads in files, Redis syncing each write.
+line, by the clock of the machine: the producer is in the worker's process, or in another. Stores are files, and Redis
+with payloads in files; each where all is synced before `enqueue` returns, and where nothing is, in `performance` mode.
+The floor is what the bare writes of a record and a payload take in the same rhythm, with nobody to be told of them: two
+creates, or one and a `SET`.
 """
 
 from __future__ import annotations
@@ -16,12 +18,14 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 from typing import BinaryIO
 
-from harness import Row, run
+import redis
+from harness import UNSYNCED_REDIS, RawFiles, Row, run
 
 from retryspool import Message, Queue
 from retryspool_cli.servers import RedisServer
@@ -43,10 +47,11 @@ def rhythm() -> None:
     time.sleep(random.uniform(*RHYTHM_S))
 
 
-def within(stores: Sequence[str]) -> list[float]:
-    """Return how long messages take to a handler in the same process, in seconds."""
+def within(stores: Sequence[str], write: Callable[[], object]) -> tuple[list[float], list[float]]:
+    """Return how long messages take to a handler in the same process, and how long bare writes take, in seconds."""
     came: SimpleQueue[float] = SimpleQueue()
     took: list[float] = []
+    bare: list[float] = []
     with opened(stores) as queue:
         queue.add_handler(lambda message, payload: came.put(time.monotonic()))  # noqa: ARG005 -- it does nothing
         queue.start()
@@ -55,7 +60,11 @@ def within(stores: Sequence[str]) -> list[float]:
             start = time.monotonic()
             queue.enqueue(PAYLOAD)
             took.append(came.get(timeout=30) - start)
-    return took
+            rhythm()
+            start = time.monotonic()
+            write()
+            bare.append(time.monotonic() - start)
+    return took, bare
 
 
 def across(stores: Sequence[str]) -> tuple[list[float], float]:
@@ -102,32 +111,55 @@ def cpu_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def rows(name: str, took: Sequence[float], p50_ms: float, p99_ms: float) -> list[Row]:
+def rows(name: str, took: Sequence[float], bare: Sequence[float], reach: Sequence[str]) -> list[Row]:
     """Return the rows of a median and a 99th percentile."""
-    figures = {
-        "median": (statistics.median(took), p50_ms),
-        "99th percentile": (statistics.quantiles(took, n=100)[98], p99_ms),
-    }
     return [
-        Row(f"{name}, {what}", f"{most:g} ms", f"{each * 1e3:.1f} ms", each * 1e3 / most, "under 1 ×")
-        for what, (each, most) in figures.items()
+        Row(f"{name}, {what}", f"{floor * 1e3:.1f} ms", f"{ours * 1e3:.1f} ms", ours / floor, most)
+        for what, ours, floor, most in zip(
+            ("median", "99th percentile"), percentiles(took), percentiles(bare), reach, strict=True
+        )
     ]
+
+
+def percentiles(took: Sequence[float]) -> tuple[float, float]:
+    """Return the median and the 99th percentile."""
+    return statistics.median(took), statistics.quantiles(took, n=100)[98]
 
 
 def measure(folder: Path, rounds: int) -> list[Row]:  # noqa: ARG001 -- each message is a round
     """Measure all."""
     table: list[Row] = []
-    with RedisServer(folder / "redis") as server:
-        for name, stores in {
-            "files": [str(folder / "spool")],
-            "files, `performance`": [f"fs:{folder}/{part}?sync=performance" for part in ("records", "contents")],
-            "Redis": [server.url, f"fs:{folder}/payloads"],
-        }.items():
-            table += rows(f"{name}: in a process", within(stores), 2, 5)
-            took, idle = across(stores)
-            table += rows(f"{name}: across processes", took, 20, 20)
-            table.append(Row(f"{name}: an idle worker, of a core", "0.5 %", f"{idle:.2%}", idle / 0.005, "under 1 ×"))
+    raw = RawFiles(folder / "raw", PAYLOAD)
+
+    def create_two(*, sync: bool) -> None:
+        for _ in range(2):
+            raw.create(sync=sync)
+
+    def create_and_set(client: redis.Redis, *, sync: bool) -> None:
+        client.set(raw.create(sync=sync), PAYLOAD)
+
+    for sync, mode, name in ((True, "standard", "synced"), (False, "performance", "unsynced")):
+        records, payloads, others = (
+            f"fs:{folder}/{name}-{part}?sync={mode}" for part in ("records", "payloads", "others")
+        )
+        table += measured(f"files, {name}", [records, payloads], partial(create_two, sync=sync))
+        with (
+            RedisServer(folder / f"redis-{name}", settings=None if sync else UNSYNCED_REDIS) as server,
+            redis.Redis.from_url(server.url) as client,
+        ):
+            table += measured(f"Redis, {name}", [server.url, others], partial(create_and_set, client, sync=sync))
     return table
+
+
+def measured(name: str, stores: Sequence[str], write: Callable[[], object]) -> list[Row]:
+    """Return the rows of two stores."""
+    within_s, bare_s = within(stores, write)
+    across_s, idle = across(stores)
+    return [
+        *rows(f"{name}: in a process", within_s, bare_s, ("under 2 ms", "under 5 ms")),
+        *rows(f"{name}: across processes", across_s, bare_s, ("under 20 ms", "under 20 ms")),
+        Row(f"{name}: an idle worker, of a core", "0.5 %", f"{idle:.2%}", idle / 0.005, "under 1 ×"),
+    ]
 
 
 if __name__ == "__main__":

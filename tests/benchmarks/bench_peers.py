@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from uuid import uuid4
 
-from harness import Row, run
+from harness import UNSYNCED_REDIS, Row, run
 from redis import Redis
 
 from retryspool_cli.servers import RedisServer
@@ -34,7 +34,6 @@ PEERS = {
 FIGURES = {"in": "8 producers, in", "out": "one worker, out", "through": "in, and then out"}
 MESSAGES = 8000
 OURS = "retryspool"
-UNSYNCED = {"appendonly": "no", "appendfsync": "no"}
 
 
 def install(folder: Path) -> dict[str, str]:
@@ -51,7 +50,7 @@ def measure(folder: Path, rounds: int) -> list[Row]:
     """Measure all."""
     pythons = install(folder / "peers")
     rates: dict[str, dict[str, list[float]]] = {name: defaultdict(list) for name in pythons}
-    with RedisServer(folder / "redis", settings=UNSYNCED) as server, Redis.from_url(server.url) as redis:
+    with RedisServer(folder / "redis", settings=UNSYNCED_REDIS) as server, Redis.from_url(server.url) as redis:
         for number in range(min(rounds, 5)):
             names = list(pythons)
             for name in names[number % len(names) :] + names[: number % len(names)]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from harness import Row, Work, faster, in_turns, run, slower
+from harness import UNSYNCED_REDIS, Row, Work, faster, in_turns, run, slower
 from redis import Redis
 
 from retryspool.ids import new_message_id
@@ -33,7 +33,6 @@ BATCH = 100
 FEW, MANY = 100, 100_000
 LEASE = timedelta(minutes=5)
 HEADERS = {"to": "https://example.com/hook", "content-type": "application/json", "request-id": "5" * 32}
-UNSYNCED = {"appendonly": "no", "appendfsync": "no"}
 
 BARE_STORE = "redis.call('HSET', KEYS[1], 'head', ARGV[1], 'body', ARGV[2]) return ARGV[1]"
 BARE_GET = "return redis.call('HMGET', KEYS[1], 'head', 'body')"
@@ -195,7 +194,7 @@ def measure_memory(client: Redis, factory: RedisMetaFactory) -> list[Row]:
 def measure(folder: Path, rounds: int) -> list[Row]:
     """Measure everything."""
     rows: list[Row] = []
-    for name, settings in (("synced", {}), ("unsynced", UNSYNCED)):
+    for name, settings in (("synced", {}), ("unsynced", UNSYNCED_REDIS)):
         with ExitStack() as stack:
             url = os.environ.get("REDIS_TEST_URL")
             if url is None:

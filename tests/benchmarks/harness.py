@@ -17,6 +17,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+UNSYNCED_REDIS = {"appendonly": "no", "appendfsync": "no"}
+"""Settings of a server that writes nothing to the disk."""
+
 Work = Callable[[], float | None]
 """One round of something; returns how long it took in seconds if it measured that itself."""
 

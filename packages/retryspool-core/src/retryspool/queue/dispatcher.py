@@ -61,6 +61,7 @@ class Dispatcher:
         self._claiming = Claiming(spool.meta, options, lanes, owner)
         self._hand_out = hand_out
         self._until_idle = until_idle
+        self._counter = spool.meta if isinstance(spool.meta, StateCounter) else None
         self._pausing = Pausing(spool.meta)
         self._paused = Paused(None, {})
         self._turn = 0
@@ -153,11 +154,11 @@ class Dispatcher:
             listen_s = min(listen_s * 2, _LISTEN_S)
 
     def _due_in_s(self, sources: Sequence[State]) -> float:
-        meta = self._spool.meta
-        if not isinstance(meta, StateCounter):
+        counter = self._counter
+        if counter is None:
             return self._options.poll_s
         now = utc_now()
-        due = [meta.get_oldest_due(state) for state in (State.ACTIVE, *sources)]
+        due = [counter.get_oldest_due(state) for state in (State.ACTIVE, *sources)]
         left_s = [(oldest - now).total_seconds() for oldest in due if oldest is not None]
         if any(left <= 0 for left in left_s):
             # What is due and yet wasn't claimed isn't for this worker, or not in the index yet: not without a pause.

@@ -53,15 +53,16 @@ class Pausing:
 
     def __init__(self, meta: MetaBackend) -> None:
         self._meta = meta
+        self._keeper = meta if isinstance(meta, NoteKeeper) else None  # once: to look takes longer than to read notes
 
     def get(self) -> Paused:
         """Return what is paused: nothing in a store that keeps no notes.
 
         :raises CorruptRecordError: the note of paused routes can't be read
         """
-        if not isinstance(self._meta, NoteKeeper):
+        if self._keeper is None:
             return _NOTHING
-        notes = self._meta.get_notes()
+        notes = self._keeper.get_notes()
         if _SPOOL not in notes and _ROUTES not in notes:
             return _NOTHING
         return Paused(_spool(notes[_SPOOL]) if _SPOOL in notes else None, _routes(notes.get(_ROUTES, "{}")))
@@ -106,11 +107,11 @@ class Pausing:
             notes.set_note(name, None)
 
     def _notes(self) -> NoteKeeper:
-        if not isinstance(self._meta, NoteKeeper):
+        if self._keeper is None:
             kind = type(self._meta).__name__
             msg = f"{kind} keeps no notes, so that nothing can be paused for all workers; stop the workers instead"
             raise NotSupportedError(msg)
-        return self._meta
+        return self._keeper
 
     @staticmethod
     def _set_routes(notes: NoteKeeper, routes: Mapping[str, Pause]) -> None:

@@ -178,7 +178,8 @@ class Producer:
 
     def with_headers(self, record: MessageMetadata, message: Outgoing, headers: Mapping[str, str]) -> MessageMetadata:
         """Return the record with the headers, and with what those decide: policy and priority."""
-        validate_metadata(replace(record, headers=headers))
+        if headers:
+            validate_metadata(replace(record, headers=headers))
         policy = message.retry_policy or headers.get(POLICY_HEADER, "")
         if policy:
             self._policies.require(policy)
