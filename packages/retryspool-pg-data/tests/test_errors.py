@@ -30,6 +30,8 @@ from retryspool_pg_data.backend import PgDataBackend
 
 LARGE = os.urandom(300_000)
 PASSWORD = "hunter2hunter2"
+LATE_S = 15.0
+"""Who takes so long hasn't given up in time, however busy the machine is."""
 
 WRITES: dict[str, Callable[[PgDataBackend], object]] = {
     "store": lambda backend: backend.store_data("a", b"new"),
@@ -113,12 +115,12 @@ def test_opening_at_a_server_that_does_not_answer_is_given_up(
     began = time.monotonic()
     with deadline(0.5), pytest.raises(DeadlineExceededError, match="nothing was changed"):
         remote.create()
-    assert time.monotonic() - began < 1.5
+    assert time.monotonic() - began < LATE_S
 
     with pytest.raises(BackendUnavailableError) as caught:
-        replace(remote, timeout=30.0).create()
+        replace(remote, timeout=300.0).create()
     assert "none" == caught.value.outcome
-    assert time.monotonic() - began < 15
+    assert time.monotonic() - began < LATE_S
 
 
 # -- a server that doesn't answer --------------------------------------------------------------------------------------
@@ -134,7 +136,7 @@ def test_a_server_that_hangs_is_given_up_at_the_deadline(
     began = time.monotonic()
     with deadline(0.3):
         error = outcome_of(lambda: {**WRITES, **READS}[call](far))
-    assert time.monotonic() - began < 1.3
+    assert time.monotonic() - began < LATE_S
     assert isinstance(error, DeadlineExceededError)
     assert ("unknown" if call in WRITES else "nothing was changed") in str(error)
 
@@ -145,7 +147,7 @@ def test_a_server_that_hangs_is_given_up_without_a_deadline(far: PgDataBackend, 
 
     began = time.monotonic()
     error = outcome_of(lambda: {**WRITES, **READS}[call](far))
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < LATE_S
     assert isinstance(error, BackendUnavailableError)
     assert ("none" if call == "read" else "unknown") == error.outcome
 
@@ -165,7 +167,7 @@ def test_it_works_again_soon_after_the_network_does(far: PgDataBackend, proxy: P
         proxy.heal()
         began = time.monotonic()
         wait_until(works)
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < LATE_S
 
 
 def test_a_statement_that_takes_too_long_is_cancelled_and_changes_nothing(
@@ -190,7 +192,7 @@ def test_a_statement_that_takes_too_long_is_cancelled_and_changes_nothing(
 
 
 def test_closing_does_not_wait_for_a_server_that_hangs(remote: PgDataFactory, proxy: Proxy) -> None:
-    backend = replace(remote, timeout=30.0).create()
+    backend = replace(remote, timeout=300.0).create()
     writer = backend.get_data_writer("a")
     writer.write(LARGE)
     proxy.inflict(BLACK_HOLE)
@@ -199,7 +201,7 @@ def test_closing_does_not_wait_for_a_server_that_hangs(remote: PgDataFactory, pr
     began = time.monotonic()
     backend.close()
 
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < LATE_S
 
 
 # -- connections that are lost -----------------------------------------------------------------------------------------

@@ -32,6 +32,8 @@ from retryspool_redis_meta import RedisMetaFactory
 from retryspool_redis_meta.failures import code_of, failure
 
 HOUR = timedelta(hours=1)
+LATE_S = 15.0
+"""Who takes so long hasn't given up in time, however busy the machine is."""
 
 
 @pytest.fixture
@@ -85,9 +87,9 @@ def test_a_server_that_never_answers_is_unavailable_after_the_time_out() -> None
 def test_a_deadline_ends_opening_a_server_that_never_answers() -> None:
     start = time.monotonic()
     with deaf() as port, deadline(0.2), pytest.raises(DeadlineExceededError, match="nothing was changed"):
-        RedisMetaFactory(f"redis://127.0.0.1:{port}/0").create()
+        RedisMetaFactory(f"redis://127.0.0.1:{port}/0", timeout=300, connect_timeout=300).create()
 
-    assert time.monotonic() - start < 1.2
+    assert time.monotonic() - start < LATE_S
 
 
 @pytest.mark.parametrize("user", ["", "me"])
@@ -301,7 +303,7 @@ CALLS: dict[str, Callable[[Any], object]] = {
 def test_a_deadline_holds_whatever_the_network_does(
     through: RedisMetaFactory, proxy: Proxy, call: str, fault: Any
 ) -> None:
-    with replace(through, timeout=30, connect_timeout=30).create() as backend:
+    with replace(through, timeout=300, connect_timeout=300).create() as backend:
         backend.store_meta("a", MessageMetadata("a", last_error="x" * 2000))
         proxy.inflict(fault)
         start = time.monotonic()
@@ -310,7 +312,7 @@ def test_a_deadline_holds_whatever_the_network_does(
         took = time.monotonic() - start
         proxy.heal()
 
-        assert took < 1.3
+        assert took < LATE_S
         said = "isn't known" if call in {"store", "apply", "claim"} else "nothing was changed"
         assert said in str(late.value)
         backend.get_meta("a") if call != "apply" else backend.get_state_count(State.INCOMING)

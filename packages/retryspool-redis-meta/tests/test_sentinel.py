@@ -23,6 +23,9 @@ from retryspool_cli.servers import RedisServer
 from retryspool_cli.servers.ports import free_ports
 from retryspool_redis_meta import RedisMetaFactory
 
+LATE_S = 15.0
+"""Who takes so long hasn't given up in time, however busy the machine is."""
+
 
 @dataclass
 class Watched:
@@ -114,9 +117,11 @@ def test_sentinels_that_are_not_there_are_passed_over(watched: Watched) -> None:
 def test_a_deadline_ends_asking_sentinels_that_hang() -> None:
     with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as other:
         ports = [each.getsockname()[1] for each in (one, other)]
-        factory = RedisMetaFactory(f"redis+sentinel://127.0.0.1:{ports[0]},127.0.0.1:{ports[1]}/0", service="s")
+        factory = RedisMetaFactory(
+            f"redis+sentinel://127.0.0.1:{ports[0]},127.0.0.1:{ports[1]}/0", service="s", timeout=300
+        )
         start = time.monotonic()
         with deadline(0.3), pytest.raises(DeadlineExceededError):
             factory.create()
 
-    assert time.monotonic() - start < 1.3
+    assert time.monotonic() - start < LATE_S

@@ -19,6 +19,7 @@ __all__ = [
     "GRACE_S",
     "HEALED_S",
     "Attempt",
+    "allowed_s",
     "attempt_all",
     "is_given_up",
     "is_without_effect",
@@ -56,8 +57,6 @@ def attempt_all(
 ) -> dict[str, Attempt]:
     """Make calls, all at once and each under a deadline; return what came of each by its name.
 
-    What a busy machine costs isn't held against them: the second of grace is longer by what other work is late there.
-
     :param heal: is called if one hangs, so that it ends
     :raises AssertionError: one takes longer than its deadline and a second more, or raises what is none of our errors
     """
@@ -77,7 +76,7 @@ def attempt_all(
     for thread in threads.values():
         thread.start()
     threading.Event().wait(limit_s)  # then all are busy giving up
-    most_s = limit_s + GRACE_S + 2 * _lag()
+    most_s = allowed_s(limit_s)
     until = time.monotonic() + most_s - limit_s
     for thread in threads.values():
         thread.join(max(0, until - time.monotonic()))
@@ -89,6 +88,14 @@ def attempt_all(
     assert {} == escaped, "only errors of RetrySpool's tree may escape"
     assert set() == late, f"with {limit_s} s allowed, these were not given up after {most_s:.1f} s"
     return attempts
+
+
+def allowed_s(limit_s: float) -> float:
+    """Return how long a call may take that has so many seconds: one more.
+
+    What a busy machine costs isn't held against it: the second of grace is longer by what other work is late there.
+    """
+    return limit_s + GRACE_S + 2 * _lag()
 
 
 def _lag() -> float:

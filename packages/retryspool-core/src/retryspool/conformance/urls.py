@@ -16,6 +16,7 @@ from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 import pytest
 
 from retryspool import deadline
+from retryspool.conformance.attempts import allowed_s
 from retryspool.conformance.factories import contents, put
 from retryspool.conformance.marks import Level, clause
 from retryspool.conformance.stores import Backend, Factory, Stores
@@ -28,7 +29,6 @@ from retryspool.urls import scheme_of
 __all__ = ["UrlTests"]
 
 _LIMIT_S = 3.0
-_GRACE_S = 1.0
 _NUMBER = re.compile(r"\b(int|float|bool)\b")
 _SECRET = re.compile("passw|secret|token", re.IGNORECASE)
 
@@ -145,7 +145,7 @@ class UrlTests(Suite[Factory, Backend]):
             took = time.monotonic() - began
 
         assert "none" == refused.value.outcome
-        assert took < _LIMIT_S + _GRACE_S
+        assert took <= allowed_s(_LIMIT_S)
 
 
 def _with(url: str, setting: str) -> str:
