@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import bz2
+import gzip
 import io
+import lzma
 import mailbox
 import os
 import shutil
@@ -433,6 +436,31 @@ def test_an_archive_without_its_end_mark_is_told_of(spool: Spool, tmp_path: Path
     assert 10 == imported.messages
     ((reason, _),) = imported.aside.items()
     assert "no end mark" in reason
+
+
+@pytest.mark.parametrize("compress", [gzip.compress, bz2.compress, lzma.compress], ids=["gzip", "bz2", "xz"])
+@pytest.mark.parametrize("where", ["in a file", "in the checksum"])
+def test_what_is_damaged_within_a_compressed_archive_is_told_of(
+    tmp_path: Path, compress: Callable[[bytes], bytes], where: str
+) -> None:
+    path = tmp_path / "plain.tar"
+    with tarfile.open(path, "w") as archive:
+        for number in range(40):  # bzip2 reads 900 kB at once, or none of them
+            archive.addfile(*_file(f"m{number}", os.urandom(50_000)))
+    raw = bytearray(compress(path.read_bytes()))
+    raw[len(raw) // 2 if where == "in a file" else -6] ^= 1
+    path.write_bytes(raw)
+
+    with new_spool() as other:
+        imported = import_messages(other, read_tar(path, TEMPLATE))
+
+    assert imported.aside
+
+
+def _file(name: str, content: bytes) -> tuple[tarfile.TarInfo, io.BytesIO]:
+    member = tarfile.TarInfo(name)
+    member.size = len(content)
+    return member, io.BytesIO(content)
 
 
 def _export_twenty(spool: Spool, path: Path) -> None:
