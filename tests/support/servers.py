@@ -13,6 +13,7 @@ import shutil
 import tempfile
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -80,6 +81,8 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_unconfigure(config: pytest.Config) -> None:
     if (run := config.stash.get(_RUN, None)) is not None:
         run.end()
+    if _started:  # they end with the run, and go on when this worker ends
+        warnings.simplefilter("ignore", ResourceWarning)
 
 
 @pytest.hookimpl(optionalhook=True)
