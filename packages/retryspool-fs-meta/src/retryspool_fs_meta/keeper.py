@@ -76,7 +76,7 @@ class IndexKeeper:
             self._index.remove(message_id)
 
     def tell(self, message_ids: Iterable[str]) -> None:
-        """Tell the others what this instance has claimed or deleted, in one go."""
+        """Tell the others what this instance has claimed, renewed or deleted, in one go."""
         self._hints.tell(message_ids)
 
     def tell_all(self, message_ids: Iterable[str]) -> None:
