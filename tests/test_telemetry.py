@@ -145,6 +145,6 @@ def test_what_is_missing_shows_before_anything_is_done(
         code, error = finish(start(*command, **variables))
 
         assert 2 == code
-        assert error.startswith("Error: --observer 'otel': ")
+        assert error.startswith("Error: observer 'otel': ")
         assert message in error
     assert not (tmp_path / "spool").exists()

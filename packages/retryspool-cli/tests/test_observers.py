@@ -55,6 +55,18 @@ def test_an_observer_of_the_users_own_is_told_of_what_is_enqueued_and_worked(pro
 
 
 @pytest.mark.usefixtures("spool")
+def test_an_observer_of_the_settings_is_told_unless_an_option_names_another(process: Cli, diary: Path) -> None:
+    diary.with_name("retryspool.toml").write_text('observers = ["mine:Diary"]')
+
+    process("enqueue", "--id", "m1")
+    process("work", "--exec", "true", "--drain")
+    unknown = process("enqueue", "--observer", "dairy")
+
+    assert ["added", "accepted m1", "closing", "added", "delivered m1", "closing"] == diary.read_text().splitlines()
+    assert (2, True) == (unknown.code, "observer 'dairy': there is none of this name" in unknown.err)
+
+
+@pytest.mark.usefixtures("spool")
 def test_an_observer_that_is_installed_is_found_by_its_name(process: Cli, diary: Path, tmp_path: Path) -> None:
     for distribution in ("ours", "theirs"):
         package = tmp_path / distribution / f"{distribution}-1.0.dist-info"

@@ -96,9 +96,17 @@ def test_middleware_is_named_by_option_environment_or_file_whoever_names_the_spo
     assert ("--spool", "y", "--middleware", "zlib") == load_settings(option, environment, tmp_path).address
 
 
-@pytest.mark.parametrize("written", ['"zstd"', "3", "[3]", '[""]'])
-def test_middleware_in_the_file_is_a_list(written: str, tmp_path: Path) -> None:
-    (tmp_path / "retryspool.toml").write_text(f'spool = "x"\nmiddleware = {written}')
+def test_observers_are_named_by_environment_or_file_whoever_names_the_spool(tmp_path: Path) -> None:
+    (tmp_path / "retryspool.toml").write_text('spool = "x"\nobservers = ["otel", "mine:Diary"]')
 
-    with pytest.raises(WrongUsageError, match="middleware must be a list of names or URLs"):
+    assert ("otel", "mine:Diary") == load_settings(Given(spool="y"), {}, tmp_path).observers
+    assert ("a", "b") == load_settings(Given(), {"RETRYSPOOL_OBSERVERS": " a  b"}, tmp_path).observers
+
+
+@pytest.mark.parametrize("written", ['"zstd"', "3", "[3]", '[""]'])
+@pytest.mark.parametrize("key", ["middleware", "observers"])
+def test_what_is_a_list_of_names_in_the_file_is_nothing_else(key: str, written: str, tmp_path: Path) -> None:
+    (tmp_path / "retryspool.toml").write_text(f'spool = "x"\n{key} = {written}')
+
+    with pytest.raises(WrongUsageError, match=f"{key} must be a list of names"):
         load_settings(Given(), {}, tmp_path)

@@ -1,4 +1,4 @@
-"""Observers that `--observer` names: `otel`, or any that is installed under a name, or `module:callable`.
+"""Observers that `--observer` or the settings name: `otel`, or another that is installed, or `module:callable`.
 
 A distribution offers one by an entry point in the group `retryspool.observers`: its name, and a callable without
 arguments, such as a class, that returns a `retryspool.Observer`. Unlike a backend's it's imported when it's asked for
@@ -34,7 +34,8 @@ def observer_option(function: Function) -> Function:
         "observers",
         multiple=True,
         metavar="NAME",
-        help="Tell otel (OpenTelemetry) of each message, or another that is installed, or MODULE:NAME.",
+        help="Tell otel (OpenTelemetry) of each message, or another that is installed, or MODULE:NAME. Also "
+        "RETRYSPOOL_OBSERVERS.",
     )(function)
 
 
@@ -62,15 +63,15 @@ def _make(name: str) -> Observer:
 
     make = _find(name)
     if not callable(make):
-        msg = f"--observer {name!r}: it can't be called"
+        msg = f"observer {name!r}: it can't be called"
         raise WrongUsageError(msg)
     try:
         observer = make()
     except RetrySpoolError as error:
-        msg = f"--observer {name!r}: {error}"
+        msg = f"observer {name!r}: {error}"
         raise WrongUsageError(msg) from error
     if not isinstance(observer, Observer):
-        msg = f"--observer {name!r}: it makes {observer!r}, which isn't a retryspool.Observer"
+        msg = f"observer {name!r}: it makes {observer!r}, which isn't a retryspool.Observer"
         raise WrongUsageError(msg)
     return observer
 
@@ -79,16 +80,16 @@ def _find(name: str) -> object:
     if ":" in name:
         from retryspool_cli.handlers.function import import_named
 
-        return import_named("--observer", name)
+        return import_named("observer", name)
     found = [entry_point for entry_point in installed_observers() if entry_point.name == name]
     if len(found) == 1:
         return _load(found[0])
     if found:
         who = " and ".join(sorted(_distribution(entry_point) for entry_point in found))
-        msg = f"--observer {name!r} is offered by both {who}; uninstall one"
+        msg = f"observer {name!r} is offered by both {who}; uninstall one"
         raise WrongUsageError(msg)
     there = ", ".join(entry_point.name for entry_point in installed_observers()) or "none"
-    msg = f"--observer {name!r}: there is none of this name; installed: {there}"
+    msg = f"observer {name!r}: there is none of this name; installed: {there}"
     if name in _OURS:
         msg += f". To add it: pip install {_OURS[name]}"
     raise WrongUsageError(msg)
@@ -98,7 +99,7 @@ def _load(entry_point: EntryPoint) -> object:
     try:
         return cast("object", entry_point.load())
     except ImportError as error:
-        msg = f"--observer {entry_point.name!r}: {_distribution(entry_point)} can't be imported: {error}"
+        msg = f"observer {entry_point.name!r}: {_distribution(entry_point)} can't be imported: {error}"
         raise WrongUsageError(msg) from error
 
 

@@ -22,7 +22,8 @@ __all__ = ["CONFIG_FILE", "Given", "Settings", "load_settings", "open_queue", "s
 
 CONFIG_FILE = "retryspool.toml"
 _KEYS = ("spool", "meta", "data")
-_LISTS = ("middleware",)
+_LISTS = {"middleware": '["zstd:?level=3"]', "observers": '["otel"]'}
+"""Lists of names, with an example of each."""
 _TABLES = ("queue", "retry_policies", "routes")
 
 Function = TypeVar("Function", bound=Callable[..., object])
@@ -50,6 +51,8 @@ class Settings:
     """Where the address comes from, for errors: `--spool`, `RETRYSPOOL_SPOOL`, `retryspool.toml`."""
     middleware: tuple[str, ...] = ()
     """What payloads go through, in order: names such as `zstd`, or URLs such as `zstd:?level=3`."""
+    observers: tuple[str, ...] = ()
+    """Who is told of each message, where a command's own option names nobody: names such as `otel`."""
     queue: Mapping[str, object] = field(default_factory=dict[str, object])
     """Options of the queue, from the file's table `[queue]`."""
     retry_policies: Mapping[str, str] = field(default_factory=dict[str, str])
@@ -111,6 +114,7 @@ def load_settings(given: Given, environ: Mapping[str, str], folder: Path) -> Set
         {name: str(spec) for name, spec in _table(content, table, file).items()}
         for table in ("retry_policies", "routes")
     )
+    listed = {key: _listed(key, environ, content, file) for key in _LISTS}
     sources = (
         _Source("--{key}", {key: getattr(given, key) for key in _KEYS}, Path()),
         _Source("RETRYSPOOL_{KEY}", {key: environ.get(f"RETRYSPOOL_{key.upper()}") or None for key in _KEYS}, Path()),
@@ -118,9 +122,13 @@ def load_settings(given: Given, environ: Mapping[str, str], folder: Path) -> Set
     )
     for source in sources:
         if source.names_any:
-            middleware = _middleware(given, environ, content, file)
             return replace(
-                source.settings(), middleware=middleware, queue=queue, retry_policies=policies, routes=routes
+                source.settings(),
+                middleware=given.middleware or listed["middleware"],
+                observers=listed["observers"],
+                queue=queue,
+                retry_policies=policies,
+                routes=routes,
             )
     msg = (
         "which spool? Name it with --spool FOLDER (or --meta URL and --data URL), "
@@ -129,14 +137,14 @@ def load_settings(given: Given, environ: Mapping[str, str], folder: Path) -> Set
     raise WrongUsageError(msg)
 
 
-def _middleware(given: Given, environ: Mapping[str, str], content: Mapping[str, object], file: Path) -> tuple[str, ...]:
-    """Return what the first of the three names that names any, whoever named the spool."""
-    listed: object = content.get("middleware", [])
-    stages = [str(stage) for stage in cast("list[object]", listed)] if isinstance(listed, list) else None
-    if stages is None or stages != listed or not all(stages):
-        msg = f'{file}: middleware must be a list of names or URLs, such as ["zstd:?level=3"]'
+def _listed(key: str, environ: Mapping[str, str], content: Mapping[str, object], file: Path) -> tuple[str, ...]:
+    """Return the names that the environment lists, or else the file; whoever named the spool."""
+    listed: object = content.get(key, [])
+    names = [str(name) for name in cast("list[object]", listed)] if isinstance(listed, list) else None
+    if names is None or names != listed or not all(names):
+        msg = f"{file}: {key} must be a list of names, such as {_LISTS[key]}"
         raise WrongUsageError(msg)
-    return given.middleware or tuple(environ.get("RETRYSPOOL_MIDDLEWARE", "").split()) or tuple(stages)
+    return tuple(environ.get(f"RETRYSPOOL_{key.upper()}", "").split()) or tuple(names)
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,8 +66,9 @@ def enqueue_command(
         msg = f"--id names one message; {len(files)} files are {len(files)} messages"
         raise WrongUsageError(msg)
     job = _Job(dict(headers), message_id, if_exists, fields, as_json=as_json)
-    watching = make_observers(observers)
-    with open_queue(settings_of(ctx), create=True) as queue:
+    settings = settings_of(ctx)
+    watching = make_observers(observers or settings.observers)
+    with open_queue(settings, create=True) as queue:
         add_observers(queue, watching)
         if len(files) < 2:  # noqa: PLR2004 -- one file has no progress
             return job.run(queue, files or ("-",))

@@ -125,13 +125,14 @@ def work_command(ctx: click.Context, /, *, drain: bool, as_json: bool, **given: 
     """Deliver messages."""
     worker = _Work(given)
     watch = _endpoint(given["metrics"])
-    observers = make_observers(given["observers"])
+    settings = settings_of(ctx)
+    observers = make_observers(given["observers"] or settings.observers)
     if given["log_format"] == "json":
         from retryspool_cli.logs import log_as_json
 
         log_as_json()
     began = time.monotonic()
-    with open_queue(settings_of(ctx), create=True, **worker.queue_options()) as queue:
+    with open_queue(settings, create=True, **worker.queue_options()) as queue:
         try:
             worker.attach(queue)
             add_observers(queue, observers)
