@@ -377,10 +377,28 @@ def test_a_cancelled_change_of_many_ends_after_its_batch() -> None:
 # -- work --------------------------------------------------------------------------------------------------------------
 
 
-def test_a_cancelled_run_lets_handlers_come_to_their_end(open_queue: OpenQueue) -> None:
+@pytest.mark.parametrize(
+    ("call", "when"),
+    [(aio.Queue.run, "while it runs"), (aio.Queue.run, "while it begins"), (aio.Queue.start, "while it begins")],
+    ids=["run", "run that begins", "start"],
+)
+def test_a_cancelled_run_lets_handlers_come_to_their_end(
+    open_queue: OpenQueue, call: Callable[[aio.Queue], Coroutine[Any, Any, None]], when: str
+) -> None:
     async def main() -> None:
         async with open_queue(concurrency=4) as queue:
             entered, go_on = asyncio.Semaphore(0), asyncio.Event()
+            has_begun = threading.Event()
+            begin = queue.sync.begin
+
+            def begin_slowly(*args: Any, **options: Any) -> Any:
+                worker = begin(*args, **options)
+                assert has_begun.wait(PATIENCE_S)
+                return worker
+
+            queue.sync.begin = begin_slowly  # type: ignore[method-assign]
+            if when == "while it runs":
+                has_begun.set()
 
             @queue.handler
             async def deliver(_message: Message, _payload: AsyncPayload) -> None:
@@ -388,10 +406,14 @@ def test_a_cancelled_run_lets_handlers_come_to_their_end(open_queue: OpenQueue) 
                 await go_on.wait()
 
             await queue.enqueue_many([Outgoing(payload=b"") for _ in range(10)])
-            running = asyncio.create_task(queue.run())
+            running = asyncio.create_task(call(queue))
             for _ in range(4):
                 await asyncio.wait_for(entered.acquire(), PATIENCE_S)
+            if when == "while it runs":
+                await until(lambda: queue.running)
             running.cancel()
+            await asyncio.sleep(0)
+            has_begun.set()
             await until(lambda: not queue.running)
             assert not running.done()
             go_on.set()

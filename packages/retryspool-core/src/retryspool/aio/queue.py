@@ -313,11 +313,8 @@ class Queue(Operated):
 
     async def start(self) -> None:
         """Begin to handle messages in the background; handlers that are coroutines run in the caller's loop."""
-        await self._begin(lambda: None, until_idle=False)
-
-    async def _begin(self, ended: Callable[[], object], *, until_idle: bool) -> Worker:
-        begin = partial(self.sync.begin, ended, until_idle=until_idle, loop=asyncio.get_running_loop())
-        return await self._working.call(begin, undo=lambda worker: self.sync.end(worker, 0))
+        begin = partial(self.sync.begin, lambda: None, until_idle=False, loop=asyncio.get_running_loop())
+        await self._working.call(begin, undo=lambda worker: self.sync.end(worker, self.options.grace_s))
 
     async def stop(self, grace_s: float | None = None) -> None:
         await self._working.see_through(partial(self.sync.stop, grace_s))
@@ -337,13 +334,19 @@ class Queue(Operated):
             with suppress(RuntimeError):  # the loop is closed, and nobody waits
                 loop.call_soon_threadsafe(ended.set)
 
-        worker = await self._begin(tell, until_idle=until_idle)
+        begun: list[Worker] = []
+
+        def begin() -> None:
+            begun.append(self.sync.begin(tell, until_idle=until_idle, loop=loop))
+
         try:
+            await self._working.see_through(begin)
             await ended.wait()
         except asyncio.CancelledError:
-            await self._wind_down(worker, ended)
+            for worker in begun:  # some handlers may have begun before this coroutine heard of it
+                await self._wind_down(worker, ended)
             raise
-        await self._end(worker, _LAST_STEPS_S)
+        await self._end(begun[0], _LAST_STEPS_S)
 
     async def _wind_down(self, worker: Worker, ended: asyncio.Event) -> None:
         worker.begin_stop(self.options.grace_s)
