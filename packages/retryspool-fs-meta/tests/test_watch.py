@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -80,7 +80,7 @@ def test_a_change_of_the_waiters_own_process_ends_its_wait(
     backend: FsMetaBackend, monkeypatch: pytest.MonkeyPatch, *, hints_are_written: bool
 ) -> None:
     if not hints_are_written:  # as on a disk that is full
-        monkeypatch.setattr(hints.Hints, "_write", lambda *_: False)
+        monkeypatch.setattr(hints.Hints, "tell", lambda *_: None)
     monkeypatch.setattr(keeper, "_LOOK_EVERY_S", NEVER_S)
     assert not backend.wait_for_change(0.01)
     heard: list[bool] = []
@@ -99,11 +99,11 @@ def test_who_waits_is_told_of_a_message_once_its_lock_is_free(
     was_free: list[bool] = []
     with closing(StripedLocks(str(base / ".locks" / "stripes"))) as locks:
 
-        def tell(_: object, message_ids: Sequence[str]) -> None:
-            with locks.trying(message_ids[0]) as is_free:
+        def wake(_: object) -> None:
+            with locks.trying("a") as is_free:
                 was_free.append(is_free)
 
-        monkeypatch.setattr(keeper.IndexKeeper, "tell_all", tell)
+        monkeypatch.setattr(keeper.IndexKeeper, "wake", wake)
 
         backend.store_meta("a", MessageMetadata("a"))
         backend.update_meta("a", MessageMetadata("a", priority=1))

@@ -115,7 +115,7 @@ class FsMetaBackend(MetaBackend):
                 record = records.created(metadata, utc_now())
                 self._files.create(record)
                 self._keeper.note(record)
-            self._keeper.tell_all([message_id])
+            self._keeper.wake()
         return record
 
     def _refuse_existing(self, message_id: str) -> None:
@@ -153,7 +153,7 @@ class FsMetaBackend(MetaBackend):
                 stored = self._must_read(message_id)
                 record = records.updated(stored.record, metadata, utc_now(), if_version)
                 self._replace(stored, record)
-            self._keeper.tell_all([message_id])
+            self._keeper.wake()
         return record
 
     def move_to_state(self, message_id: str, from_state: State, to_state: State) -> MessageMetadata:
@@ -166,7 +166,7 @@ class FsMetaBackend(MetaBackend):
                     self._files.make_durable(stored)
                     return record
                 self._replace(stored, record)
-            self._keeper.tell_all([message_id])
+            self._keeper.wake()
         return record
 
     def delete_meta(self, message_id: str, *, if_version: int | None = None) -> None:
@@ -230,11 +230,9 @@ class FsMetaBackend(MetaBackend):
         with self._gate.passing("renewing leases"):
             self._durability.check()
             with self._locks.batch(lease.total_seconds() / 10):  # and the next renewal comes in time
-                results = free_first(
+                return free_first(
                     self._locks, [claim.id for claim in claims], lambda number: self._renew(claims[number], lease)
                 )
-            self._keeper.tell(result.id for result in results if isinstance(result, MessageMetadata))
-        return results
 
     def _renew(self, claim: MessageMetadata, lease: timedelta) -> MessageMetadata | StorageError:
         try:

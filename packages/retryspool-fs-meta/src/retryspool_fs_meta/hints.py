@@ -46,25 +46,22 @@ class Hints:
             self.close()
             raise
 
-    def tell(self, message_ids: Iterable[str]) -> bool:
-        """Note that messages have changed; tell whether that could be written, and so wakes who watches the file."""
+    def tell(self, message_ids: Iterable[str]) -> None:
+        """Note that messages have changed."""
         token = self._token
-        written = self._write(b"".join([b"%s %s\n" % (token, message_id.encode()) for message_id in message_ids]))
-        self._told += 1
-        if self._told % _CHECK_EVERY == 0:
-            with contextlib.suppress(OSError):
+        lines = b"".join([b"%s %s\n" % (token, message_id.encode()) for message_id in message_ids])
+        if not lines:
+            return
+        with contextlib.suppress(OSError):  # a hint that can't be written is one that was missed
+            os.write(self._fd, lines)
+            self._told += 1
+            if self._told % _CHECK_EVERY == 0:
                 self._begin_anew_if(lambda size: size > _MAX_BYTES)
-        return written
 
-    def tell_of_notes(self) -> bool:
+    def tell_of_notes(self) -> None:
         """Say that notes have changed: a line that names no message, and is news all the same."""
-        return self._write(b"%s #notes\n" % self._token)
-
-    def _write(self, lines: bytes) -> bool:
-        try:
-            return bool(lines) and os.write(self._fd, lines) > 0
-        except OSError:  # a hint that can't be written is one that was missed
-            return False
+        with contextlib.suppress(OSError):
+            os.write(self._fd, b"%s #notes\n" % self._token)
 
     def _begin_anew_if(self, condition: Callable[[int], bool]) -> None:
         if condition(os.fstat(self._fd).st_size):

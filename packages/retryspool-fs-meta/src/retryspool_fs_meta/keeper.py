@@ -66,7 +66,11 @@ class IndexKeeper:
     # -- told by the backend -------------------------------------------------------------------------------------------
 
     def note(self, record: MessageMetadata) -> None:
-        """Take up a record that this instance has written, while it holds the lock."""
+        """Take up a record that this instance has written, while it holds the lock, and tell the others.
+
+        At once: if this process is killed before, the others find it by their next survey only.
+        """
+        self._hints.tell([record.id])
         if self._wanted.is_set():
             self._index.put(record)
 
@@ -76,25 +80,20 @@ class IndexKeeper:
             self._index.remove(message_id)
 
     def tell(self, message_ids: Iterable[str]) -> None:
-        """Tell the others what this instance has claimed, renewed or deleted, in one go."""
+        """Tell the others what this instance has claimed or deleted, in one go."""
         self._hints.tell(message_ids)
-
-    def tell_all(self, message_ids: Iterable[str]) -> None:
-        """Tell all who wait, here and elsewhere, what this instance has written. Without its lock: they'd find it."""
-        self._changed.set()
-        if not self._hints.tell(message_ids):
-            self._ring()
 
     def notes_changed(self) -> None:
         """Tell all who wait, here and elsewhere, that this instance has changed a note."""
-        self._changed.set()
-        if not self._hints.tell_of_notes():
-            self._ring()
+        self._hints.tell_of_notes()
+        self.wake()
 
-    def _ring(self) -> None:
-        """Wake who waits here, where no hint has done so by being written."""
-        if self._watch is not None:
-            self._watch.ring()
+    def wake(self) -> None:
+        """Tell who waits here that this instance has written something; once its lock is free, or they find it held."""
+        if not self._changed.is_set():
+            self._changed.set()
+            if self._watch is not None:
+                self._watch.ring()
 
     # -- asked by the backend ------------------------------------------------------------------------------------------
 
@@ -233,8 +232,7 @@ class IndexKeeper:
             else:
                 self._failure = None
             self._filled.set()
-            self._changed.set()
-            self._ring()
+            self.wake()
 
     def close(self) -> None:
         """End the thread."""
