@@ -35,9 +35,9 @@ def unchecked_options(options: QueueOptions, values: dict[str, float]) -> QueueO
     return options
 
 
-def wait_until(condition: Callable[[], object], what: str = "") -> None:
+def wait_until(condition: Callable[[], object], what: str = "", patience_s: float = PATIENCE_S) -> None:
     """Wait until the condition holds; fail if it doesn't in good time."""
-    until = time.monotonic() + PATIENCE_S
+    until = time.monotonic() + patience_s
     while not condition():
         assert time.monotonic() < until, f"in vain: {what or condition}"
         threading.Event().wait(0.005)
